@@ -1,0 +1,319 @@
+package watchword
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+)
+
+// maxSeconds is the last second of the year 9999; a larger instant is nonsense (often milliseconds).
+const maxSeconds = 253402300799
+
+// Answer is what an authorization server vouched for about one token, and as of when. It is immutable and made of
+// strings, so one Answer is shared by every request that it serves. An inactive token is an Answer too, without
+// claims.
+type Answer struct {
+	claims    Claims
+	issuer    string
+	asked     time.Time
+	age       time.Duration
+	leeway    time.Duration
+	exp       int64 // unix seconds, rounded so as to shorten life; valid if has&hasExp
+	nbf       int64
+	iat       int64
+	expiresIn int64 // seconds from asked
+	sub       string
+	client    string
+	scope     string
+	session   string
+	audience  []string
+	has       member
+	active    bool
+	refresh   bool
+}
+
+type member uint8
+
+const (
+	hasExp member = 1 << iota
+	hasNbf
+	hasIat
+	hasExpiresIn
+	hasCnf
+)
+
+// Evidence is what is known about an answer besides its claims.
+type Evidence struct {
+	Issuer string        // our name for the authorization server
+	Asked  time.Time     // the instant just before the first byte of the attempt that was answered left us
+	Age    time.Duration // how old the answer was when it was given: its Age header (RFC 9111 §5.1); zero: none
+	Leeway time.Duration // how far clocks may differ when exp and nbf are read; zero: not at all
+	Quirks Quirks        // declared departures from RFC 7662 §2.2
+}
+
+// Quirks are departures from RFC 7662 §2.2 that some servers need. The zero value is strict.
+type Quirks struct {
+	StringBooleans bool // "active":"true" is active
+	StringNumbers  bool // "exp":"1700000000" is a number
+	ScopeArray     bool // "scope":["a","b"] is "a b"
+}
+
+const inactiveJSON = `{"active":false}`
+
+// ParseAnswer reads an introspection response (RFC 7662 §2.2). It is as strict as ParseClaims, asks for the boolean
+// active, and for the registered JSON type of every registered member. Of an inactive answer nothing else is kept.
+// Errors name a member, never a value.
+func ParseAnswer(body []byte, e Evidence) (*Answer, error) {
+	c, err := ParseClaims(body)
+	if err != nil {
+		return nil, err
+	}
+	a := &Answer{issuer: e.Issuer, asked: e.Asked, age: max(0, e.Age), leeway: e.Leeway}
+	if a.active, err = active(c, e.Quirks); err != nil {
+		return nil, err
+	}
+	if a.claims, err = normal(c, a.active, e.Quirks, a); err != nil {
+		return nil, err
+	}
+	if !a.active {
+		*a = Answer{issuer: a.issuer, asked: a.asked, age: a.age, claims: Claims{inactiveJSON}}
+		return a, nil
+	}
+	for name, v := range a.claims.All() {
+		a.take(name, v)
+	}
+	return a, nil
+}
+
+func active(c Claims, q Quirks) (bool, error) {
+	switch v, ok := c.Get("active"); {
+	case !ok:
+		return false, errors.New("no member active")
+	case v == "true", v == "false":
+		return v == "true", nil
+	case q.StringBooleans && v == `"true"`, q.StringBooleans && v == `"false"`:
+		return v == `"true"`, nil
+	}
+	return false, errors.New("member active is not a boolean")
+}
+
+// normal checks the registered members and rewrites c to what RFC 7662 says: active first, quirks undone, lifetimes
+// that count from the asking taken out (they would be wrong on every later hit) and into a.
+func normal(c Claims, active bool, q Quirks, a *Answer) (Claims, error) {
+	var b strings.Builder
+	b.Grow(len(c.json) + 16)
+	b.WriteString(`{"active":` + strconv.FormatBool(active))
+	s := scanner{json: c.json}
+	for s.next('{') {
+		quoted := s.text()
+		s.skip(':')
+		v := s.value()
+		name := unquote(quoted)
+		v, err := registeredValue(name, v, q)
+		if err != nil {
+			return Claims{}, err
+		}
+		switch name {
+		case "active":
+			continue
+		case "exp", "nbf", "iat", "expires_in", "exi":
+			if err := a.instant(name, v); err != nil {
+				return Claims{}, err
+			}
+			if name == "expires_in" || name == "exi" {
+				continue
+			}
+		}
+		b.WriteByte(',')
+		b.WriteString(quoted)
+		b.WriteByte(':')
+		b.WriteString(v)
+	}
+	b.WriteByte('}')
+	return Claims{b.String()}, nil
+}
+
+// registeredValue asks a registered member for its type and undoes the declared quirks.
+func registeredValue(name, v string, q Quirks) (string, error) {
+	want, is := registered[name]
+	if !is {
+		return v, nil
+	}
+	if list, isList := Strings(v); isList && name == "scope" && q.ScopeArray {
+		return quote(strings.Join(list, " ")), nil
+	}
+	if want == typeNumber && q.StringNumbers && typeString.holds(v) && number(unquote(v)) {
+		v = unquote(v)
+	}
+	if !want.holds(v) {
+		return "", fmt.Errorf("member %s has the wrong JSON type", name)
+	}
+	if name == "aud" && !typeString.holds(v) {
+		if _, isList := Strings(v); !isList {
+			return "", errors.New("member aud is neither a string nor a list of strings")
+		}
+	}
+	return v, nil
+}
+
+// instant keeps a number of seconds, rounded so that a token lives shorter rather than longer.
+func (a *Answer) instant(name, v string) error {
+	f, err := strconv.ParseFloat(v, 64)
+	if err != nil && !math.IsInf(f, 0) {
+		return fmt.Errorf("member %s is not a number", name)
+	}
+	if f > maxSeconds {
+		return fmt.Errorf("member %s is beyond the year 9999: milliseconds?", name)
+	}
+	f = max(f, -maxSeconds)
+	switch name {
+	case "exp":
+		a.exp, a.has = int64(math.Floor(f)), a.has|hasExp
+	case "nbf":
+		a.nbf, a.has = int64(math.Ceil(f)), a.has|hasNbf
+	case "iat":
+		a.iat, a.has = int64(math.Floor(f)), a.has|hasIat
+	default: // expires_in, exi (RFC 9200 §5.10.3): the shorter of the two
+		n := int64(math.Floor(f))
+		if a.has&hasExpiresIn != 0 {
+			n = min(n, a.expiresIn)
+		}
+		a.expiresIn, a.has = n, a.has|hasExpiresIn
+	}
+	return nil
+}
+
+// take decodes once what every decision reads.
+func (a *Answer) take(name, v string) {
+	switch name {
+	case "sub":
+		a.sub = unquote(v)
+	case "client_id":
+		a.client = unquote(v)
+	case "scope":
+		a.scope = unquote(v)
+	case "sid":
+		a.session = unquote(v)
+	case "aud":
+		if typeString.holds(v) {
+			a.audience = []string{unquote(v)}
+		} else {
+			a.audience, _ = Strings(v)
+		}
+	case "cnf":
+		a.has |= hasCnf
+	case "token_type":
+		t := unquote(v)
+		a.refresh = a.refresh || strings.EqualFold(t, "Refresh") || strings.EqualFold(t, "refresh_token")
+	case "token_use":
+		a.refresh = a.refresh || typeString.holds(v) && strings.EqualFold(unquote(v), "refresh_token")
+	}
+}
+
+// Active reports what the server said. An active answer may still be expired: Judge decides.
+func (a *Answer) Active() bool { return a.active }
+
+// Issuer is our name for the server that was asked, not the iss claim.
+func (a *Answer) Issuer() string { return a.issuer }
+
+// Asked is the instant just before the question left us; expires_in counts from here.
+func (a *Answer) Asked() time.Time { return a.asked }
+
+// AsOf is the instant that the answer speaks of: Asked less the answer's own Age.
+func (a *Answer) AsOf() time.Time { return a.asked.Add(-a.age) }
+
+// Leeway is the clock difference allowed to the issuer of a.
+func (a *Answer) Leeway() time.Duration { return a.leeway }
+
+// Subject is sub, empty if absent.
+func (a *Answer) Subject() string { return a.sub }
+
+// ClientID is client_id, empty if absent.
+func (a *Answer) ClientID() string { return a.client }
+
+// Session is sid, empty if absent.
+func (a *Answer) Session() string { return a.session }
+
+// Scope is scope, as a string, empty if absent.
+func (a *Answer) Scope() string { return a.scope }
+
+// Bound reports whether the token is bound to a key (cnf, RFC 7800 §3.1).
+func (a *Answer) Bound() bool { return a.has&hasCnf != 0 }
+
+// IssuedAt is iat; not ok: the server did not say.
+func (a *Answer) IssuedAt() (t time.Time, ok bool) { return time.Unix(a.iat, 0), a.has&hasIat != 0 }
+
+// Claims are all members, lossless, as they were written, without expires_in and exi (Remaining tells those).
+func (a *Answer) Claims() Claims { return a.claims }
+
+// HasScope reports whether want is one of the space-separated scopes, exactly (RFC 6749 §3.3).
+func (a *Answer) HasScope(want string) bool {
+	for rest := a.scope; rest != ""; {
+		var one string
+		if one, rest, _ = strings.Cut(rest, " "); one == want && want != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// HasAudience reports whether one of want is in aud, exactly. An absent aud has none.
+func (a *Answer) HasAudience(want []string) bool {
+	for _, have := range a.audience {
+		for _, w := range want {
+			if have == w {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Remaining is how long the token lives on after now, by exp and by expires_in, whichever ends first, without leeway;
+// zero: it is over. Not known: the server gave no end.
+func (a *Answer) Remaining(now time.Time) (left time.Duration, known bool) {
+	left = math.MaxInt64
+	if a.has&hasExp != 0 {
+		left, known = time.Unix(a.exp, 0).Sub(now.Round(0)), true // the wall: exp is a date
+	}
+	if a.has&hasExpiresIn != 0 {
+		left, known = min(left, seconds(a.expiresIn)-Age(now, a.asked)), true
+	}
+	return max(0, left), known
+}
+
+func (a *Answer) expired(now time.Time, leeway time.Duration) bool {
+	if a.has&hasExp != 0 && now.Add(-leeway).Unix() >= a.exp {
+		return true
+	}
+	return a.has&hasExpiresIn != 0 && Age(now, a.asked) >= seconds(a.expiresIn)
+}
+
+func (a *Answer) early(now time.Time) bool {
+	return a.has&hasNbf != 0 && now.Add(a.leeway).Unix() < a.nbf
+}
+
+// Size is how many bytes of memory a takes, nearly.
+func (a *Answer) Size() int {
+	n := int(unsafe.Sizeof(*a)) + len(a.claims.json) + len(a.audience)*int(unsafe.Sizeof(""))
+	if a.claims.json == inactiveJSON {
+		n -= len(inactiveJSON) // shared
+	}
+	return n
+}
+
+// seconds turns a number of seconds into a Duration without wrapping around.
+func seconds(n int64) time.Duration {
+	const most = int64(math.MaxInt64 / time.Second)
+	return time.Duration(min(max(n, -most), most)) * time.Second
+}
+
+// number reports whether s is a JSON number and nothing around it.
+func number(s string) bool {
+	return s != "" && typeNumber.holds(s) && json.Valid([]byte(s)) && s == strings.TrimSpace(s)
+}

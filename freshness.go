@@ -1,0 +1,129 @@
+package watchword
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// DefaultMaxAge is Freshness.MaxAge where it is zero, unless MaxStaleness is longer.
+const DefaultMaxAge = 10 * time.Minute
+
+// Freshness is the promise that a policy makes about revoked tokens: a check that begins MaxStaleness after the
+// authorization server stopped calling a token active never accepts it. The zero value asks every time.
+type Freshness struct {
+	MaxStaleness time.Duration // how old the evidence may be; zero: asked for this very check
+	MaxAge       time.Duration // ask the server itself again after this, however healthy the feeds; zero: DefaultMaxAge or MaxStaleness
+	StaleIfError time.Duration // both bounds grow by this while the server cannot answer; zero: never
+}
+
+// Validate reports every mistake of f at once.
+func (f Freshness) Validate() error {
+	var errs []error
+	for _, b := range []struct {
+		name string
+		d    time.Duration
+	}{{"max_staleness", f.MaxStaleness}, {"max_age", f.MaxAge}, {"stale_if_error", f.StaleIfError}} {
+		if b.d < 0 {
+			errs = append(errs, fmt.Errorf("%s is %v: a bound cannot be negative", b.name, b.d))
+		}
+	}
+	if f.MaxAge > 0 && f.MaxAge < f.MaxStaleness {
+		errs = append(errs, fmt.Errorf("max_age %v is below max_staleness %v: the promise would never be used; raise max_age or leave it out", f.MaxAge, f.MaxStaleness))
+	}
+	return errors.Join(errs...)
+}
+
+// Life is how long an answer may be of any use; who keeps answers keeps them no longer.
+func (f Freshness) Life() time.Duration { return f.maxAge() + f.StaleIfError }
+
+func (f Freshness) maxAge() time.Duration {
+	if f.MaxAge == 0 {
+		return max(f.MaxStaleness, DefaultMaxAge)
+	}
+	return f.MaxAge
+}
+
+// Coverage is what revocation feeds prove about one issuer: every covered revocation that happened from Since to
+// Through is known here. Through is when that proof was made at its origin, never when it arrived. Settle is how long
+// the server's introspection may lag its own revocations. The zero value proves nothing.
+type Coverage struct {
+	Since, Through time.Time
+	Settle         time.Duration
+}
+
+// Void is what is held against an Answer by what was heard of revocations. The zero value: it stands.
+type Void struct {
+	Revoked    bool      // final for this answer
+	Questioned time.Time // the newest instant at which something heard casts doubt: only an answer asked later counts
+}
+
+// Standing is what an Answer is worth to a Query.
+type Standing uint8
+
+// The standings, worst first.
+const (
+	Unusable Standing = iota // too old, expired, or asked before what questions it
+	Stale                    // good enough only where nobody can do better (Freshness.StaleIfError)
+	Fresh                    // as fresh as demanded
+)
+
+// Age is how much later now is than then: by the monotonic or the wall clock, whichever says more. Go's monotonic
+// clock stops while a host sleeps and the wall can step back; evidence is as old as the worse of them says. Negative:
+// both say that then is the later one. Nothing else in Watchword compares instants that bound evidence.
+func Age(now, then time.Time) time.Duration {
+	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)))
+}
+
+// Weigh is the freshness formula, the only one, for every answer wherever it came from: hit, miss, joined flight,
+// stale answer, and once more for whatever a Source returned.
+//
+//	usable ⇔ asked since everything that questions it, and alive
+//	asOf'  = max(AsOf, Through)  if active and Since + Settle < AsOf; else AsOf
+//	fresh  ⇔ usable and At − asOf' <= MaxStaleness and At − AsOf <= MaxAge
+func (q *Query) Weigh(a *Answer) Standing {
+	asOf := a.AsOf()
+	if !q.since(asOf) || a.expired(q.At, a.leeway) {
+		return Unusable
+	}
+	age := Age(q.At, asOf)
+	vouched := age
+	if c := &q.Coverage; a.active && !c.Since.IsZero() && Age(c.Since, asOf) < -c.Settle {
+		vouched = min(age, Age(q.At, c.Through))
+	}
+	switch grace := q.Freshness.StaleIfError; {
+	case q.within(age, vouched, 0):
+		return Fresh
+	case a.active && grace > 0 && q.within(age, vouched, grace):
+		return Stale
+	}
+	return Unusable
+}
+
+// Joins reports whether an answer asked for at began would be fresh: whether this Query may share a flight that left
+// then.
+func (q *Query) Joins(began time.Time) bool {
+	age := Age(q.At, began)
+	return q.since(began) && q.within(age, age, 0)
+}
+
+func (q *Query) since(asked time.Time) bool {
+	return q.AskedSince.IsZero() || Age(q.AskedSince, asked) <= 0
+}
+
+func (q *Query) within(age, vouched, grace time.Duration) bool {
+	return vouched <= q.Freshness.MaxStaleness+grace && age <= q.Freshness.maxAge()+grace
+}
+
+// question raises the demand of q: only an answer asked after t counts, and no coverage from before t extends it.
+func (q *Query) question(t time.Time) {
+	if t.IsZero() {
+		return
+	}
+	if after := t.Add(1); q.AskedSince.IsZero() || Age(after, q.AskedSince) > 0 {
+		q.AskedSince = after
+	}
+	if c := &q.Coverage; !c.Since.IsZero() && Age(t, c.Since) > 0 {
+		c.Since = t
+	}
+}

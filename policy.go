@@ -1,0 +1,67 @@
+package watchword
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Policy says whom to ask, how fresh, and what to require. Plain data; New copies it.
+type Policy struct {
+	Name      string    // metric label and log word
+	Issuers   []string  // whose tokens are accepted, by configured name; empty: every issuer's
+	Freshness Freshness // the bounds
+	Scopes    []string  // all are required (RFC 6749 §3.3)
+	Audience  []string  // one of them must be in aud; empty: not checked, which a configuration should warn about
+	Relay     bool      // the answer goes to a caller that judges by itself: cnf and refresh tokens pass, leeway lengthens nothing
+}
+
+// Request is one question about one token, as a door understood it.
+type Request struct {
+	Door       string      // metric label: which door asks
+	Token      Token       // as presented
+	Problem    Reason      // what the door found wrong before any token was looked at; OK: nothing
+	Method     string      // what the backend will serve; compared exactly
+	Host       string      // compared without case, port and final dot
+	Path       string      // percent-decoded, without query; doors refuse ambiguous ones (package door)
+	Caller     string      // a Config.Callers policy that the door authenticated; empty: Routes decide
+	Credential *Credential // the caller's own, to be used instead of the issuer's; nil: the issuer's
+	Tighten    *Freshness  // lowers the bounds of the policy for this request; nil: not at all
+	Peer       string      // the client's address as a trusted proxy attests it
+	ID         string      // the request's id, for logs
+	Trace      string      // traceparent as it came, for logs
+}
+
+func (p *Policy) validate() error {
+	var errs []error
+	if err := p.Freshness.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if slices.Contains(p.Scopes, "") {
+		errs = append(errs, errors.New("an empty scope can never be held"))
+	}
+	if slices.Contains(p.Audience, "") {
+		errs = append(errs, errors.New("an empty audience can never be held"))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("policy %q: %w", p.Name, err)
+	}
+	return nil
+}
+
+func (p *Policy) clone() *Policy {
+	c := *p
+	c.Issuers, c.Scopes, c.Audience = slices.Clone(p.Issuers), slices.Clone(p.Scopes), slices.Clone(p.Audience)
+	return &c
+}
+
+// demand is how fresh p wants the answer to r: a request can only tighten.
+func (p *Policy) demand(r *Request) Freshness {
+	f := p.Freshness
+	if t := r.Tighten; t != nil {
+		f.MaxAge = min(f.maxAge(), t.maxAge())
+		f.MaxStaleness = min(f.MaxStaleness, t.MaxStaleness)
+		f.StaleIfError = min(f.StaleIfError, t.StaleIfError)
+	}
+	return f
+}

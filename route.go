@@ -1,0 +1,171 @@
+package watchword
+
+import (
+	"cmp"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Match selects requests. An absent list selects all.
+type Match struct {
+	Hosts   []string // compared without case, port and final dot
+	Paths   []string // exact, or ending in "*", which matches any rest, also an empty one
+	Methods []string // compared exactly (RFC 9110 §9.1: case-sensitive)
+}
+
+// Route gives the requests that match to a policy.
+type Route struct {
+	Match  Match
+	Policy Policy
+}
+
+// Issuer is how one authorization server's tokens are told from others'.
+type Issuer struct {
+	Name     string   // ours, in metrics and logs
+	ID       string   // its issuer identifier, matched against the unverified iss of a JWT; empty: unknown
+	Prefixes []string // how its tokens begin; empty: it takes what no other issuer claims
+	Asking   string   // all else that may change its answers: endpoint, client, parameters. Part of every Key
+}
+
+// route is a compiled Route or caller.
+type route struct {
+	match  Match
+	policy *Policy
+	asked  []*issuer // accepted, in configured order
+}
+
+type issuer struct {
+	Issuer
+	block asking
+}
+
+func (m *Match) selects(r *Request) bool {
+	return (len(m.Methods) == 0 || slices.Contains(m.Methods, r.Method)) &&
+		(len(m.Hosts) == 0 || slices.Contains(m.Hosts, normalHost(r.Host))) &&
+		(len(m.Paths) == 0 || slices.ContainsFunc(m.Paths, func(p string) bool { return pathMatches(p, r.Path) }))
+}
+
+func pathMatches(pattern, path string) bool {
+	if prefix, open := strings.CutSuffix(pattern, "*"); open {
+		return strings.HasPrefix(path, prefix)
+	}
+	return pattern == path
+}
+
+// normalHost drops port, final dot and case. An IPv6 literal keeps its brackets.
+func normalHost(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && i > strings.LastIndexByte(host, ']') {
+		host = host[:i]
+	}
+	return strings.ToLower(strings.TrimSuffix(host, ".")) // no allocation where nothing changes
+}
+
+func (m *Match) validate() error {
+	var errs []error
+	for _, p := range m.Paths {
+		if !strings.HasPrefix(p, "/") {
+			errs = append(errs, fmt.Errorf("path %q does not begin with /", p))
+		}
+		if i := strings.IndexByte(p, '*'); i >= 0 && i != len(p)-1 {
+			errs = append(errs, fmt.Errorf("path %q: * may only be the last character", p))
+		}
+	}
+	if slices.Contains(m.Hosts, "") || slices.Contains(m.Methods, "") {
+		errs = append(errs, errors.New("an empty host or method matches nothing"))
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Match) compile() Match {
+	c := Match{Paths: slices.Clone(m.Paths), Methods: slices.Clone(m.Methods)}
+	for _, h := range m.Hosts {
+		c.Hosts = append(c.Hosts, normalHost(h))
+	}
+	return c
+}
+
+// accepted finds the issuers of p, and the mistakes that would make whom to ask a matter of chance.
+func accepted(p *Policy, all []*issuer) (asked []*issuer, err error) {
+	var errs []error
+	for _, name := range p.Issuers {
+		if !slices.ContainsFunc(all, func(i *issuer) bool { return i.Name == name }) {
+			errs = append(errs, fmt.Errorf("policy %q: no issuer is named %q", p.Name, name))
+		}
+	}
+	owner := map[string]string{}
+	for _, i := range all {
+		if len(p.Issuers) > 0 && !slices.Contains(p.Issuers, i.Name) {
+			continue
+		}
+		asked = append(asked, i)
+		prefixes := i.Prefixes
+		if len(prefixes) == 0 {
+			prefixes = []string{""}
+		}
+		for _, prefix := range prefixes {
+			if other, taken := owner[prefix]; taken {
+				errs = append(errs, fmt.Errorf("policy %q: issuers %q and %q both take tokens that begin with %q: give each a prefix of its own, or accept only one", p.Name, other, i.Name, prefix))
+			}
+			owner[prefix] = i.Name
+		}
+	}
+	return asked, errors.Join(errs...)
+}
+
+// whom returns the one issuer that may be shown t: the longest matching prefix, else the issuer that a JWT names, else
+// the one without prefixes; nil: none. A JWT that names another configured issuer is shown to nobody else: a token is
+// a secret between its issuer and its audience.
+func (rt *route) whom(t Token, all []*issuer) *issuer {
+	var best, open *issuer
+	longest := 0
+	for _, i := range rt.asked {
+		if len(i.Prefixes) == 0 {
+			open = i
+		}
+		for _, p := range i.Prefixes {
+			if len(p) > longest && strings.HasPrefix(string(t), p) {
+				best, longest = i, len(p)
+			}
+		}
+	}
+	chosen := cmp.Or(best, open)
+	if len(all) == 1 && chosen != nil {
+		return chosen // there is no other to take it for; a JWT need not be read
+	}
+	iss := jwtIssuer(t)
+	if iss == "" {
+		return chosen
+	}
+	named := func(i *issuer) bool { return i.ID == iss }
+	if best == nil {
+		if i := slices.IndexFunc(rt.asked, named); i >= 0 {
+			return rt.asked[i]
+		}
+	}
+	if slices.ContainsFunc(all, named) && (chosen == nil || chosen.ID != iss) {
+		return nil
+	}
+	return chosen
+}
+
+// jwtIssuer reads iss of what looks like a signed JWT, unverified: good for choosing whom to ask, for nothing else.
+func jwtIssuer(t Token) string {
+	head, rest, signed := strings.Cut(string(t), ".")
+	payload, signature, signed2 := strings.Cut(rest, ".")
+	if !signed || !signed2 || head == "" || payload == "" || strings.Contains(signature, ".") {
+		return ""
+	}
+	body, err := base64.RawURLEncoding.DecodeString(payload)
+	if err != nil {
+		return ""
+	}
+	c, err := ParseClaims(body)
+	if err != nil {
+		return ""
+	}
+	iss, _ := c.Text("iss")
+	return iss
+}

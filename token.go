@@ -1,0 +1,106 @@
+package watchword
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+const redacted = "REDACTED"
+
+// MaxTokenBytes is the longest token that is looked at; a longer one is MalformedToken.
+const MaxTokenBytes = 16 << 10
+
+// Token is an access token as presented, byte for byte. However it is printed, logged or marshalled it reads
+// REDACTED; string(t) is the only way to its bytes. (An unexported struct field escapes that: fmt prints it raw. Keep
+// tokens in exported fields or behind a Format method.)
+type Token string
+
+// Format prints REDACTED for every verb.
+func (Token) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
+
+// String returns REDACTED.
+func (Token) String() string { return redacted }
+
+// MarshalText returns REDACTED, for encoding/json, log/slog and their like.
+func (Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// problem says what is wrong with t before anybody is asked, or OK. A token is visible ASCII: what RFC 6750 §2.1
+// allows and a little more, because RFC 7662 §2.1 says nothing; CR, LF, NUL, space and non-ASCII never pass.
+func (t Token) problem() Reason {
+	if t == "" {
+		return NoToken
+	}
+	if len(t) > MaxTokenBytes {
+		return MalformedToken
+	}
+	for i := range len(t) {
+		if c := t[i]; c <= ' ' || c >= 0x7f {
+			return MalformedToken
+		}
+	}
+	return OK
+}
+
+// Credential is a caller's own credential that goes on to the authorization server as it came, instead of the one
+// configured for the issuer. Answers asked with it serve that credential only (RFC 7662 §2.2: an authorization server
+// may answer each caller differently). It prints REDACTED.
+type Credential struct {
+	Authorization string      // the Authorization header, empty if there was none
+	Parameters    [][2]string // the form members that authenticate, in order: client_id, client_secret, client_assertion, …
+	Hint          string      // the caller's token_type_hint, empty if there was none
+}
+
+// Format prints REDACTED for every verb.
+func (Credential) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
+
+// MarshalText returns REDACTED.
+func (Credential) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Key is the identity of one question: a keyed SHA-256 over the token, its issuer and everything else that may change
+// the answer (whom we ask, as whom, with which parameters). Two questions with one Key have one answer. It means
+// nothing outside the process that made it.
+type Key [sha256.Size]byte
+
+// Pepper keys every Key, so that nobody outside can aim at one. The zero value lets New draw a random one.
+type Pepper [32]byte
+
+// Format prints REDACTED for every verb.
+func (Pepper) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
+
+// asking is the fixed first block of every Key of one issuer and one way of asking: the pepper, then a digest of the
+// length-prefixed parts. Its length is one SHA-256 block, so what follows cannot be confused with it.
+type asking [sha256.BlockSize]byte
+
+func (p Pepper) asking(parts ...string) (b asking) {
+	h := sha256.New()
+	for _, part := range parts {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(part)))
+		h.Write(n[:])
+		io.WriteString(h, part)
+	}
+	copy(b[:], p[:])
+	h.Sum(b[:len(p)])
+	return b
+}
+
+func (b *asking) key(t Token) Key {
+	var stack [1024]byte // a longer token costs an allocation
+	n := copy(stack[:], b[:])
+	if len(t) <= len(stack)-n {
+		n += copy(stack[n:], t)
+		return sha256.Sum256(stack[:n])
+	}
+	return sha256.Sum256(append(append(make([]byte, 0, n+len(t)), b[:]...), t...))
+}
+
+// as returns the block for a caller's own credential: entries of two credentials never meet.
+func (b *asking) as(c *Credential) asking {
+	parts := []string{string(b[:]), c.Authorization, c.Hint}
+	for _, p := range c.Parameters {
+		parts = append(parts, p[0], p[1])
+	}
+	return Pepper(b[:len(Pepper{})]).asking(parts...)
+}

@@ -1,0 +1,267 @@
+// Package watchword answers one question for whatever stands in front of a resource: is this access token valid right
+// now, and what can it do?
+//
+// A Verifier takes a Request from a door, asks a Source for an Answer as fresh as the Policy demands, lets the Ledger
+// of revocations void or question it, judges it, and gives a Decision. The package does no I/O, starts no goroutine
+// and uses the standard library only; packages cache and issuer are Sources, the packages below door are doors.
+package watchword
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Ledger is what a Verifier must know of revocations. Safe for concurrent use; neither method may block.
+type Ledger interface {
+	Coverage(issuer string) Coverage // read before asking …
+	Voids(q Query, a *Answer) Void   // … and this after, so that no event falls between
+}
+
+// Observer sees every decision: metrics, logs. It must not block, and must not keep r or d. Safe for concurrent use.
+type Observer interface {
+	Observe(r Request, d Decision, took time.Duration)
+}
+
+// Decision is what a door translates. Doors hand on claims only where Reason is OK.
+type Decision struct {
+	Reason     Reason
+	Policy     *Policy       // the policy that decided; nil: none matched, or the request never got that far
+	Issuer     string        // whom the token belongs to, by our name; empty: nobody was asked
+	Key        Key           // identity of the question; zero: nobody was asked
+	Answer     *Answer       // what was judged; nil: none was
+	Standing   Standing      // Stale marks a degraded decision (Freshness.StaleIfError)
+	Age        time.Duration // of the evidence when the check began; zero: asked for this check
+	RetryAfter time.Duration // where Reason is CannotKnow, Misconfigured or TooManyUnknown; zero: nobody said
+	Err        error         // why nobody knew, for logs; never holds a token
+}
+
+// Allowed reports whether the request may pass.
+func (d *Decision) Allowed() bool { return d.Reason == OK }
+
+// Source says where the evidence came from, as metric label and log word: issuer (asked for this check), cache, stale
+// (older than the bound, under stale_if_error), none.
+func (d *Decision) Source() string {
+	switch {
+	case d.Answer == nil:
+		return "none"
+	case d.Standing == Stale:
+		return "stale"
+	case d.Age > 0:
+		return "cache"
+	}
+	return "issuer"
+}
+
+// Config makes a Verifier. Source and Issuers are required, and Routes or Callers for anything to be accepted.
+type Config struct {
+	Source    Source
+	Issuers   []Issuer
+	Routes    []Route    // the first that matches decides; none: PolicyDenied
+	Callers   []Policy   // by name, for Request.Caller
+	Ledger    Ledger     // nil: no revocations are heard of
+	Observers []Observer // called in order after every decision
+	Pepper    Pepper     // keys every Key; zero: the previous one, at first a random one
+}
+
+// Verifier is the one place where a request is decided. Make it with New. Safe for concurrent use.
+type Verifier struct {
+	mu     sync.Mutex // one Reconfigure at a time
+	config atomic.Pointer[compiled]
+}
+
+type compiled struct {
+	Config
+	issuers []*issuer
+	routes  []route
+	callers map[string]*route
+}
+
+// New makes a Verifier, or reports every mistake of c at once.
+func New(c Config) (*Verifier, error) {
+	v := new(Verifier)
+	if err := v.Reconfigure(c); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// Reconfigure swaps the whole configuration between two decisions. On error, which reports every mistake at once, the
+// old one stays.
+func (v *Verifier) Reconfigure(c Config) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if old := v.config.Load(); c.Pepper == (Pepper{}) && old != nil {
+		c.Pepper = old.Pepper
+	} else if c.Pepper == (Pepper{}) {
+		_, _ = rand.Read(c.Pepper[:]) // never fails (crypto/rand)
+	}
+	next, err := compile(c)
+	if err != nil {
+		return err
+	}
+	v.config.Store(next)
+	return nil
+}
+
+func compile(c Config) (*compiled, error) {
+	var errs []error
+	mistake := func(format string, args ...any) { errs = append(errs, fmt.Errorf("watchword: "+format, args...)) }
+	next := &compiled{Config: c, callers: map[string]*route{}}
+	if c.Source == nil {
+		mistake("Config.Source is missing: nobody could be asked")
+	}
+	if len(c.Issuers) == 0 {
+		mistake("Config.Issuers is empty: no token could belong to anybody")
+	}
+	names := map[string]bool{}
+	for _, i := range c.Issuers {
+		if i.Name == "" || names[i.Name] {
+			mistake("issuer name %q is empty or given twice", i.Name)
+		}
+		names[i.Name] = true
+		next.issuers = append(next.issuers, &issuer{i, c.Pepper.asking(i.Name, i.Asking)})
+	}
+	for _, r := range c.Routes {
+		if err := r.Match.validate(); err != nil {
+			mistake("policy %q: %w", r.Policy.Name, err)
+		}
+		rt, err := next.route(&r.Policy)
+		if err != nil {
+			mistake("%w", err)
+		}
+		rt.match = r.Match.compile()
+		next.routes = append(next.routes, rt)
+	}
+	for _, p := range c.Callers {
+		rt, err := next.route(&p)
+		if err != nil {
+			mistake("%w", err)
+		}
+		if p.Name == "" || next.callers[p.Name] != nil {
+			mistake("caller name %q is empty or given twice", p.Name)
+		}
+		next.callers[p.Name] = &rt
+	}
+	return next, errors.Join(errs...)
+}
+
+func (c *compiled) route(p *Policy) (route, error) {
+	asked, err := accepted(p, c.issuers)
+	return route{policy: p.clone(), asked: asked}, errors.Join(p.validate(), err)
+}
+
+func (c *compiled) find(r *Request) *route {
+	if r.Caller != "" {
+		return c.callers[r.Caller]
+	}
+	for i := range c.routes {
+		if c.routes[i].match.selects(r) {
+			return &c.routes[i]
+		}
+	}
+	return nil
+}
+
+// Verify decides. It never fails: what cannot be known is a Decision too. It asks its Source at most twice, and blocks
+// as long as that does or until ctx ends.
+func (v *Verifier) Verify(ctx context.Context, r Request) Decision {
+	c, at := v.config.Load(), time.Now()
+	d, now := c.decide(ctx, &r, at)
+	for _, o := range c.Observers {
+		observe(o, r, d, now.Sub(at))
+	}
+	return d
+}
+
+func observe(o Observer, r Request, d Decision, took time.Duration) {
+	defer func() { _ = recover() }() // an observer's fault is no reason to change a decision
+	o.Observe(r, d, took)
+}
+
+// decide returns the decision and the instant at which it was made.
+func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Decision, now time.Time) {
+	defer func() {
+		if recover() != nil { // what it says may hold a token
+			d, now = Decision{Reason: Internal, Err: errors.New("panic while deciding")}, time.Now()
+		}
+	}()
+	rt, problem := c.prepare(r)
+	if rt != nil {
+		d.Policy = rt.policy
+	}
+	if problem != OK {
+		d.Reason = problem
+		return d, at
+	}
+	to := rt.whom(r.Token, c.issuers)
+	if to == nil {
+		d.Reason = UnknownIssuer
+		return d, at
+	}
+	d.Issuer, d.Key = to.Name, to.block.key(r.Token)
+	if r.Credential != nil {
+		block := to.block.as(r.Credential)
+		d.Key = block.key(r.Token)
+	}
+	q := Query{Token: r.Token, Key: d.Key, Issuer: to.Name, Credential: r.Credential, Peer: r.Peer, At: at, Freshness: d.Policy.demand(r)}
+	if c.Ledger != nil {
+		q.Coverage = c.Ledger.Coverage(to.Name)
+	}
+	for range 2 { // an answer may raise the demand (something heard questions it): then ask once more, never thrice
+		a, err := c.Source.Introspect(ctx, q)
+		now = time.Now()
+		if err != nil {
+			d.unknown(err)
+			return d, now
+		}
+		next := q
+		if c.Ledger != nil {
+			void := c.Ledger.Voids(q, a)
+			if void.Revoked {
+				d.Reason, d.Answer, d.Age = Revoked, a, max(0, Age(at, a.AsOf()))
+				return d, now
+			}
+			next.question(void.Questioned)
+		}
+		over := a.active && a.expired(now, a.leeway) // sure, however old the evidence
+		if s := next.Weigh(a); s == Fresh || s == Stale && q.Weigh(a) == Stale || over {
+			d.Answer, d.Standing, d.Age = a, s, max(0, Age(at, a.AsOf()))
+			d.Reason = Judge(d.Policy, a, now)
+			return d, now
+		}
+		q = next
+	}
+	d.unknown(&Error{Failure: Unavailable, Issuer: to.Name, Cause: errors.New("no answer as fresh as demanded")})
+	return d, now
+}
+
+// prepare finds what is wrong with a request before anybody is asked. That comes before its policy: a request without
+// a token is 401 wherever it goes.
+func (c *compiled) prepare(r *Request) (*route, Reason) {
+	rt := c.find(r)
+	switch problem := r.Token.problem(); {
+	case r.Problem != OK:
+		return rt, r.Problem
+	case problem != OK:
+		return rt, problem
+	case rt == nil:
+		return nil, PolicyDenied
+	}
+	return rt, OK
+}
+
+// unknown is what ignorance decides.
+func (d *Decision) unknown(err error) {
+	d.Reason, d.Err = Internal, err
+	if e, ok := errors.AsType[*Error](err); ok {
+		if int(e.Failure) < len(reasonOf) && e.Failure != 0 {
+			d.Reason = reasonOf[e.Failure]
+		}
+		d.RetryAfter = e.RetryAfter
+	}
+}
