@@ -34,8 +34,11 @@ func (f Freshness) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Life is how long an answer may be of any use; who keeps answers keeps them no longer.
-func (f Freshness) Life() time.Duration { return f.maxAge() + f.StaleIfError }
+// Life is how long an answer may be of any use to f while no feed covers its issuer; Covered, while one does.
+func (f Freshness) Life() time.Duration { return f.MaxStaleness + f.StaleIfError }
+
+// Covered is how long an answer may be of any use to f while a covering feed extends it.
+func (f Freshness) Covered() time.Duration { return f.maxAge() + f.StaleIfError }
 
 func (f Freshness) maxAge() time.Duration {
 	if f.MaxAge == 0 {
@@ -82,9 +85,16 @@ func Age(now, then time.Time) time.Duration {
 //	asOf'  = max(AsOf, Through)  if active and Since + Settle < AsOf; else AsOf
 //	fresh  ⇔ usable and At − asOf' <= MaxStaleness and At − AsOf <= MaxAge
 func (q *Query) Weigh(a *Answer) Standing {
+	s, _ := q.WeighAhead(a, 1)
+	return s
+}
+
+// WeighAhead is Weigh, and says whether a Fresh answer will soon be so no more: whether it would not be Fresh if
+// MaxStaleness and MaxAge were only this share (0 to 1) of what they are.
+func (q *Query) WeighAhead(a *Answer, share float64) (s Standing, due bool) {
 	asOf := a.AsOf()
 	if !q.since(asOf) || a.expired(q.At, a.leeway) {
-		return Unusable
+		return Unusable, false
 	}
 	age := Age(q.At, asOf)
 	vouched := age
@@ -93,11 +103,12 @@ func (q *Query) Weigh(a *Answer) Standing {
 	}
 	switch grace := q.Freshness.StaleIfError; {
 	case q.within(age, vouched, 0):
-		return Fresh
+		part := func(d time.Duration) time.Duration { return time.Duration(float64(d) * share) }
+		return Fresh, vouched > part(q.Freshness.MaxStaleness) || age > part(q.Freshness.maxAge())
 	case a.active && grace > 0 && q.within(age, vouched, grace):
-		return Stale
+		return Stale, false
 	}
-	return Unusable
+	return Unusable, false
 }
 
 // Joins reports whether an answer asked for at began would be fresh: whether this Query may share a flight that left

@@ -1,0 +1,109 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/watchword-dev/watchword"
+)
+
+// flight is one asking, shared by all who may use its answer. It runs detached from them, with a deadline of its own;
+// each waiter leaves when its own context ends.
+type flight struct {
+	began  time.Time
+	done   chan struct{}   // closed when answer or err is there
+	late   <-chan struct{} // closed at the deadline, should the source below ignore it
+	older  *flight         // one that this could not join and that is still in the air
+	past   bool            // a younger flight has landed: what this one brings is not remembered
+	answer *watchword.Answer
+	err    error
+}
+
+func (f *flight) wait(ctx context.Context, issuer string) error {
+	select {
+	case <-f.done:
+		return f.err
+	case <-ctx.Done():
+	case <-f.late:
+	}
+	select {
+	case <-f.done: // landed meanwhile
+		return f.err
+	default:
+	}
+	if ctx.Err() != nil {
+		return &watchword.Error{Failure: watchword.Canceled, Issuer: issuer, Cause: context.Cause(ctx)}
+	}
+	return &watchword.Error{Failure: watchword.Unavailable, Issuer: issuer, Cause: errors.New("no answer before the deadline of the asking")}
+}
+
+// board finds a flight that q may join, or starts one, if the budget of q's peer allows.
+func (o *over) board(ctx context.Context, q watchword.Query, known *watchword.Answer) (*flight, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if f := o.flights[q.Key]; f != nil && q.Joins(f.began) {
+		o.stats.count(Joined, q.Key)
+		return f, nil
+	}
+	if a, _ := o.active.GetIfPresent(q.Key); a != nil && a != known && q.Weigh(a) == watchword.Fresh { // landed just now
+		o.stats.count(Joined, q.Key)
+		return &flight{done: closed, answer: a}, nil
+	}
+	if known == nil {
+		if wait := o.budget.wait(q.Peer, q.At); wait > 0 {
+			o.stats.count(Throttled, q.Key)
+			return nil, &watchword.Error{Failure: watchword.Throttled, Issuer: q.Issuer, RetryAfter: wait, Cause: errors.New("this peer asked about too many tokens that turned out to be nothing")}
+		}
+	}
+	o.stats.count(Miss, q.Key)
+	return o.takeOff(ctx, q, known == nil), nil
+}
+
+var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// takeOff starts a flight. The caller holds mu.
+func (o *over) takeOff(ctx context.Context, q watchword.Query, stranger bool) *flight {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.config.FlightTimeout)
+	f := &flight{began: time.Now(), done: make(chan struct{}), late: ctx.Done(), older: o.flights[q.Key]}
+	o.flights[q.Key] = f
+	go func() {
+		defer cancel()
+		f.answer, f.err = o.ask(ctx, q)
+		o.land(q, f, stranger)
+	}()
+	return f
+}
+
+func (o *over) ask(ctx context.Context, q watchword.Query) (a *watchword.Answer, err error) {
+	defer func() {
+		if recover() != nil { // what it says may hold a token
+			a, err = nil, errors.New("panic while asking")
+		}
+	}()
+	if a, err = o.next.Introspect(ctx, q); err == nil && a == nil {
+		err = errors.New("a source gave neither an answer nor an error")
+	}
+	return a, err
+}
+
+// land shares what f brought and remembers it.
+func (o *over) land(q watchword.Query, f *flight, stranger bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	defer close(f.done)
+	if o.flights[q.Key] == f {
+		delete(o.flights, q.Key)
+	}
+	for old := f.older; old != nil; old = old.older {
+		old.past = true
+	}
+	f.older = nil
+	if f.err != nil || f.past {
+		return
+	}
+	if stranger && !f.answer.Active() {
+		o.budget.charge(q.Peer, time.Now())
+	}
+	o.put(q.Key, f.answer)
+}
