@@ -225,7 +225,12 @@ func (a *Answer) Issuer() string { return a.issuer }
 func (a *Answer) Asked() time.Time { return a.asked }
 
 // AsOf is the instant that the answer speaks of: Asked less the answer's own Age.
-func (a *Answer) AsOf() time.Time { return a.asked.Add(-a.age) }
+func (a *Answer) AsOf() time.Time {
+	if a.age == 0 {
+		return a.asked
+	}
+	return a.asked.Add(-a.age)
+}
 
 // Leeway is the clock difference allowed to the issuer of a.
 func (a *Answer) Leeway() time.Duration { return a.leeway }
@@ -253,11 +258,19 @@ func (a *Answer) Claims() Claims { return a.claims }
 
 // HasScope reports whether want is one of the space-separated scopes, exactly (RFC 6749 §3.3).
 func (a *Answer) HasScope(want string) bool {
-	for rest := a.scope; rest != ""; {
-		var one string
-		if one, rest, _ = strings.Cut(rest, " "); one == want && want != "" {
+	if want == "" || strings.IndexByte(want, ' ') >= 0 {
+		return false
+	}
+	for from := 0; from < len(a.scope); {
+		i := strings.Index(a.scope[from:], want)
+		if i < 0 {
+			return false
+		}
+		i += from
+		if end := i + len(want); (i == 0 || a.scope[i-1] == ' ') && (end == len(a.scope) || a.scope[end] == ' ') {
 			return true
 		}
+		from = i + 1
 	}
 	return false
 }
@@ -288,7 +301,7 @@ func (a *Answer) Remaining(now time.Time) (left time.Duration, known bool) {
 }
 
 func (a *Answer) expired(now time.Time, leeway time.Duration) bool {
-	if a.has&hasExp != 0 && now.Add(-leeway).Unix() >= a.exp {
+	if a.has&hasExp != 0 && now.Unix() >= a.exp && now.Add(-leeway).Unix() >= a.exp {
 		return true
 	}
 	return a.has&hasExpiresIn != 0 && Age(now, a.asked) >= seconds(a.expiresIn)

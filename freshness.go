@@ -3,6 +3,7 @@ package watchword
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -75,7 +76,16 @@ const (
 // clock stops while a host sleeps and the wall can step back; evidence is as old as the worse of them says. Negative:
 // both say that then is the later one. Nothing else in Watchword compares instants that bound evidence.
 func Age(now, then time.Time) time.Duration {
-	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)))
+	const most = math.MaxInt64 / int64(time.Second)
+	seconds := now.Unix() - then.Unix() // what Sub would do without monotonic readings, at a third of its price
+	switch {
+	case seconds >= most:
+		return math.MaxInt64
+	case seconds <= -most:
+		return max(now.Sub(then), math.MinInt64)
+	}
+	wall := time.Duration(seconds)*time.Second + time.Duration(now.Nanosecond()-then.Nanosecond())
+	return max(now.Sub(then), wall)
 }
 
 // Weigh is the freshness formula, the only one, for every answer wherever it came from: hit, miss, joined flight,

@@ -87,7 +87,7 @@ func (p Pepper) asking(parts ...string) (b asking) {
 }
 
 func (b *asking) key(t Token) Key {
-	var stack [1024]byte // a longer token costs an allocation
+	var stack [384]byte // a longer token costs an allocation
 	n := copy(stack[:], b[:])
 	if len(t) <= len(stack)-n {
 		n += copy(stack[n:], t)
