@@ -44,7 +44,7 @@ type issuer struct {
 
 func (m *Match) selects(r *Request) bool {
 	return (len(m.Methods) == 0 || slices.Contains(m.Methods, r.Method)) &&
-		(len(m.Hosts) == 0 || slices.Contains(m.Hosts, normalHost(r.Host))) &&
+		(len(m.Hosts) == 0 || slices.Contains(m.Hosts, r.Host) || slices.Contains(m.Hosts, normalHost(r.Host))) &&
 		(len(m.Paths) == 0 || slices.ContainsFunc(m.Paths, func(p string) bool { return pathMatches(p, r.Path) }))
 }
 

@@ -35,8 +35,19 @@ func (t Token) problem() Reason {
 	if len(t) > MaxTokenBytes {
 		return MalformedToken
 	}
-	for i := range len(t) {
-		if c := t[i]; c <= ' ' || c >= 0x7f {
+	i := 0
+	for ; i+8 <= len(t); i += 8 { // eight bytes at a time: every hit comes by here
+		const each = ^uint64(0) / 255
+		w := uint64(t[i]) | uint64(t[i+1])<<8 | uint64(t[i+2])<<16 | uint64(t[i+3])<<24 |
+			uint64(t[i+4])<<32 | uint64(t[i+5])<<40 | uint64(t[i+6])<<48 | uint64(t[i+7])<<56
+		below := (w - each*'!') &^ w      // high bit of a byte that is less than '!', or has one of its own
+		above := (w + each*(127-'~')) | w // high bit of a byte that is more than '~'
+		if (below|above)&(each*128) != 0 {
+			return MalformedToken
+		}
+	}
+	for ; i < len(t); i++ {
+		if t[i] < '!' || t[i] > '~' {
 			return MalformedToken
 		}
 	}
