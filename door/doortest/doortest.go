@@ -73,7 +73,9 @@ func Cases() []Case {
 	ignorant := func(reason watchword.Reason, wait time.Duration) watchword.Decision {
 		return watchword.Decision{Reason: reason, Policy: policy, Issuer: "main", RetryAfter: wait}
 	}
-	early := func(reason watchword.Reason) watchword.Decision { return watchword.Decision{Reason: reason, Policy: policy} }
+	early := func(reason watchword.Reason) watchword.Decision {
+		return watchword.Decision{Reason: reason, Policy: policy}
+	}
 	stale := decided(watchword.OK)
 	stale.Standing, stale.Age = watchword.Stale, 2*time.Minute
 	invalid := Answer{Status: 401, Challenge: `Bearer error="invalid_token"`}
