@@ -212,6 +212,8 @@ func (m *Cache) remembersInactive(q *watchword.Query) *watchword.Answer {
 
 // put remembers a, unless something younger is known. The caller holds mu.
 func (o *over) put(key watchword.Key, a *watchword.Answer) {
+	now := time.Now()
+	o.clock.set(now)
 	known, _ := o.active.GetIfPresent(key)
 	if known != nil && watchword.Age(a.AsOf(), known.AsOf()) <= 0 {
 		return
@@ -220,14 +222,13 @@ func (o *over) put(key watchword.Key, a *watchword.Answer) {
 		o.active.Invalidate(key)
 		if o.inactive != nil {
 			o.inactive.Set(key, a)
-			o.inactive.SetExpiresAfter(key, o.config.Inactive.TTL)
+			o.inactive.SetExpiresAfter(key, o.config.Inactive.TTL+2*tick)
 		}
 		return
 	}
 	if o.inactive != nil {
 		o.inactive.Invalidate(key)
 	}
-	now := time.Now()
 	keep := o.keep - watchword.Age(now, a.AsOf())
 	if left, known := a.Remaining(now); known {
 		keep = min(keep, left+a.Leeway())
@@ -237,7 +238,7 @@ func (o *over) put(key watchword.Key, a *watchword.Answer) {
 		return
 	}
 	o.active.Set(key, a)
-	o.active.SetExpiresAfter(key, keep)
+	o.active.SetExpiresAfter(key, keep+2*tick)
 }
 
 // clock tells the tables the time of the last Query: their expiry is hygiene, and a hit reads the real clock already.
@@ -246,6 +247,7 @@ type clock struct {
 	since atomic.Int64
 }
 
+// tick is how far the tables' clock may lag; entries are kept that much longer than they can serve.
 const tick = 50 * time.Millisecond
 
 func (c *clock) set(now time.Time) {
