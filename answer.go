@@ -144,7 +144,7 @@ func registeredValue(name, v string, q Quirks) (string, error) {
 	if !is {
 		return v, nil
 	}
-	if list, isList := Strings(v); isList && name == "scope" && q.ScopeArray {
+	if list, isList := texts(v); isList && name == "scope" && q.ScopeArray {
 		return quote(strings.Join(list, " ")), nil
 	}
 	if want == typeNumber && q.StringNumbers && typeString.holds(v) && number(unquote(v)) {
@@ -154,7 +154,7 @@ func registeredValue(name, v string, q Quirks) (string, error) {
 		return "", fmt.Errorf("member %s has the wrong JSON type", name)
 	}
 	if name == "aud" && !typeString.holds(v) {
-		if _, isList := Strings(v); !isList {
+		if _, isList := texts(v); !isList {
 			return "", errors.New("member aud is neither a string nor a list of strings")
 		}
 	}
@@ -203,7 +203,7 @@ func (a *Answer) take(name, v string) {
 		if typeString.holds(v) {
 			a.audience = []string{unquote(v)}
 		} else {
-			a.audience, _ = Strings(v)
+			a.audience, _ = texts(v)
 		}
 	case "cnf":
 		a.has |= hasCnf

@@ -113,7 +113,15 @@ func (c Claims) All() iter.Seq2[string, string] {
 
 // Strings reads a JSON array of strings; anything else is not ok.
 func Strings(value string) (list []string, ok bool) {
-	if value == "" || !typeArray.holds(value) {
+	if !utf8.ValidString(value) || !json.Valid([]byte(value)) {
+		return nil, false
+	}
+	return texts(value)
+}
+
+// texts is Strings of a value that is known to be valid.
+func texts(value string) (list []string, ok bool) {
+	if !typeArray.holds(value) {
 		return nil, false
 	}
 	s := scanner{json: value}
@@ -342,10 +350,9 @@ func hex4(s string) (v rune) {
 	return v
 }
 
-// fold maps what Unicode simple folding takes for an ASCII letter to that letter in lower case.
-func fold(name string) string {
-	return strings.NewReplacer("\u017f", "s", "\u212a", "k").Replace(strings.ToLower(name))
-}
+// fold lowers name so that whatever some reader takes for an ASCII letter becomes that letter: long s and the Kelvin
+// sign by Unicode folding, the dotless i in those that compare upper case.
+func fold(name string) string { return strings.ToLower(strings.ToUpper(name)) }
 
 func caseVariant(name string) bool {
 	for i := range len(name) {
