@@ -222,7 +222,7 @@ func (c Config) Listen(address string) (net.Listener, error) {
 
 func loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
 }
 
 // loopbackAddr is true for loopback and for what is no network at all: a unix socket, a pipe.

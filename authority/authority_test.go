@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -278,76 +276,6 @@ func TestREV01DiscoveryAtBothPlaces(t *testing.T) {
 	}
 }
 
-func TestREV01RestartKeepsTokensRevocationsAndKey(t *testing.T) {
-	t.Parallel()
-	c := example()
-	c.Path = file(t)
-	a, p := start(t, c)
-	kept, revoked := p.job("orders:read"), p.job("orders:read")
-	access, refresh := p.web()
-	before, keys := p.introspect(kept), p.do("GET", "/jwks", "", "", nil).body
-	p.want(200, p.revokeJob(revoked))
-	code := p.code("web")
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
-	p.want(500, p.do("POST", introspectPath, "rs", "rs secret+%/", url.Values{"token": {kept}})) // closed: an error, not inactive
-
-	_, p = start(t, c)
-	if after := p.introspect(kept); fmt.Sprint(after) != fmt.Sprint(before) {
-		t.Errorf("after the restart %v, before %v", after, before)
-	}
-	if p.active(revoked) {
-		t.Error("a restart brought a revoked token back")
-	}
-	if !p.active(access) {
-		t.Error("a user's token is gone")
-	}
-	p.want(200, p.refresh(refresh))
-	p.want(200, p.do("POST", tokenPath, "web", "web-secret", redemption(code)))
-	if p.do("GET", "/jwks", "", "", nil).body != keys {
-		t.Error("another signing key")
-	}
-}
-
-func TestREV01FileHoldsDigestsOnly(t *testing.T) {
-	t.Parallel()
-	c := example()
-	c.Path = file(t)
-	_, p := start(t, c)
-	page := p.want(200, p.do("GET", "/authorize?"+request("web").Encode(), "", "", nil))
-	login := regexp.MustCompile(`/authorize/(\w+)"`).FindStringSubmatch(page.body)[1]
-	open := p.code("web")
-	used := p.code("web")
-	r := p.want(200, p.do("POST", tokenPath, "web", "web-secret", redemption(used)))
-	next := p.want(200, p.refresh(text(t, r, "refresh_token")))
-	secrets := []string{login, open, used, p.job("orders:read"), text(t, r, "access_token"), text(t, r, "refresh_token"), text(t, next, "refresh_token"),
-		"rs secret", "job-secret", "web-secret", "correct horse", verifier}
-	files, err := filepath.Glob(filepath.Join(filepath.Dir(c.Path), "*"))
-	if err != nil || len(files) < 2 {
-		t.Fatalf("%v %v: want the file and its log", files, err)
-	}
-	var content []byte
-	for _, name := range files {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		content = append(content, b...)
-		if info, err := os.Stat(name); err != nil || info.Mode().Perm()&0o077 != 0 {
-			t.Errorf("%s: others may read it (%v)", name, info.Mode())
-		}
-	}
-	if !bytes.Contains(content, []byte("orders:read")) {
-		t.Fatal("nothing was written: the test looks in the wrong place")
-	}
-	for i, secret := range secrets {
-		if bytes.Contains(content, []byte(secret)) {
-			t.Errorf("value %d is in the file in the clear", i)
-		}
-	}
-}
-
 func TestREV01RefusesWhatIsNotLoopback(t *testing.T) {
 	t.Parallel()
 	c := example()
@@ -442,54 +370,6 @@ func TestREV01TokensEnd(t *testing.T) {
 	})
 }
 
-func TestREV01StrangersFileIsRefused(t *testing.T) {
-	t.Parallel()
-	c := example()
-	c.Path = filepath.Join(t.TempDir(), "other")
-	if err := os.WriteFile(c.Path, bytes.Repeat([]byte("not a database\n"), 100), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := New(c); err == nil || !strings.Contains(err.Error(), c.Path) {
-		t.Errorf("text file: %v", err)
-	}
-	c.Path = filepath.Join(t.TempDir(), "missing", "folder")
-	if _, err := New(c); err == nil || !strings.Contains(err.Error(), c.Path) {
-		t.Errorf("missing folder: %v", err)
-	}
-	c.Path = file(t)
-	a, err := New(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := a.store.write.Exec("PRAGMA user_version = 7"); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := New(c); err == nil || !strings.Contains(err.Error(), "another version") {
-		t.Errorf("another version: %v", err)
-	}
-}
-
-func TestREV01FailuresAreReportedWithoutTokens(t *testing.T) {
-	t.Parallel()
-	c := example()
-	var mu sync.Mutex
-	var reports []string
-	c.Report = func(err error) { mu.Lock(); defer mu.Unlock(); reports = append(reports, err.Error()) }
-	a, p := start(t, c)
-	token := p.job("orders:read")
-	p.want(400, p.refresh("unknown")) // the caller's mistake is no failure of ours
-	_ = a.Close()
-	p.want(500, p.do("POST", introspectPath, "rs", "rs secret+%/", url.Values{"token": {token}}))
-	mu.Lock()
-	defer mu.Unlock()
-	if len(reports) != 1 || !strings.Contains(reports[0], "find an access token") || strings.Contains(reports[0], token) {
-		t.Errorf("reports %q", reports)
-	}
-}
-
 func TestMistakesAreNamedTogether(t *testing.T) {
 	t.Parallel()
 	_, err := New(Config{
@@ -535,17 +415,5 @@ func TestNothingIsPrinted(t *testing.T) {
 		if strings.Contains(s, "job-secret") || strings.Contains(s, "correct horse") || !strings.Contains(s, "REDACTED") {
 			t.Errorf("printed %s", s)
 		}
-	}
-}
-
-func BenchmarkNewEmptyFile(b *testing.B) {
-	c := example()
-	for i := 0; b.Loop(); i++ {
-		c.Path = filepath.Join(b.TempDir(), fmt.Sprint(i))
-		a, err := New(c)
-		if err != nil {
-			b.Fatal(err)
-		}
-		_ = a.Close()
 	}
 }

@@ -109,7 +109,13 @@ func TestFaultsLies(t *testing.T) {
 	if r, err := p.ask(token); err != nil || r.status != 200 || r.body != `{"active":false}` {
 		t.Errorf("%v %v", r, err)
 	}
-	p.want(401, p.do("POST", introspectPath, "rs", "wrong", url.Values{"token": {token}})) // a lie is no open door
+	stranger := func() { // a lie is no open door
+		t.Helper()
+		if r := p.want(401, p.do("POST", introspectPath, "rs", "wrong", url.Values{"token": {token}})); r.json(t)["error"] != "invalid_client" {
+			t.Errorf("a wrong caller is told %s", r.body)
+		}
+	}
+	stranger()
 	p.want(200, p.revokeJob(token))
 	f.must(t, Fault{Mode: LieActive})
 	if r, err := p.ask(token); err != nil || r.body != truth.body {
@@ -118,7 +124,7 @@ func TestFaultsLies(t *testing.T) {
 	if got := p.introspect("never seen"); got["active"] != true || got["sub"] != "nobody" {
 		t.Errorf("never seen: %v", got)
 	}
-	p.want(401, p.do("POST", introspectPath, "rs", "wrong", url.Values{"token": {token}}))
+	stranger()
 	f.Clear()
 	if p.active(token) {
 		t.Error("the lie became true")

@@ -126,14 +126,14 @@ func (s *store) settle(name string, value []byte) ([]byte, error) {
 
 // get decodes the body that query finds. It runs to its end even where the asker has gone: it takes microseconds, and
 // an interrupted connection would take an in-memory database with it.
-func get[T any](ctx context.Context, s *store, doing, query, key string, value any) (*T, error) {
+func get[T any](ctx context.Context, s *store, doing, query string, value any) (*T, error) {
 	var body []byte
 	if err := s.read.QueryRowContext(context.WithoutCancel(ctx), query, value).Scan(&body); err != nil {
 		return nil, failed(doing, err)
 	}
 	found := new(T)
 	if err := json.Unmarshal(body, found); err != nil {
-		return nil, storeError{doing, errors.New(key + ": unreadable row")}
+		return nil, storeError{doing, errors.New("unreadable row")}
 	}
 	return found, nil
 }
@@ -174,7 +174,7 @@ func (s *store) SaveToken(ctx context.Context, t *goidc.Token) error {
 
 // Token implements the provider's OpaqueTokenManager.
 func (s *store) Token(ctx context.Context, value string) (*goidc.Token, error) {
-	t, err := get[goidc.Token](ctx, s, "find an access token", `SELECT body FROM access_token WHERE digest = ?`, "access_token", digest(value))
+	t, err := get[goidc.Token](ctx, s, "find an access token", `SELECT body FROM access_token WHERE digest = ?`, digest(value))
 	if err == nil {
 		t.ID = value
 	}
@@ -197,14 +197,14 @@ func (s *store) SaveGrant(ctx context.Context, g *goidc.Grant) error {
 
 // Grant implements the provider's GrantManager.
 func (s *store) Grant(ctx context.Context, id string) (*goidc.Grant, error) {
-	return get[goidc.Grant](ctx, s, "find a grant", `SELECT body FROM approval WHERE id = ?`, "approval", id)
+	return get[goidc.Grant](ctx, s, "find a grant", `SELECT body FROM approval WHERE id = ?`, id)
 }
 
 // GrantByAuthCode implements the provider's AuthManager. The provider answers a code with the refresh token that it made
 // together with the code; we kept only the digest of that one, so here it gets a fresh one, which it saves with the code
 // marked as used.
 func (s *store) GrantByAuthCode(ctx context.Context, code string) (*goidc.Grant, error) {
-	g, err := get[goidc.Grant](ctx, s, "find a grant", `SELECT body FROM approval WHERE code = ?`, "approval", digest(code))
+	g, err := get[goidc.Grant](ctx, s, "find a grant", `SELECT body FROM approval WHERE code = ?`, digest(code))
 	if err == nil && g.RefreshTokenExpiresAt != 0 {
 		g.RefreshToken = random(refreshPrefix)(ctx)
 	}
@@ -213,7 +213,7 @@ func (s *store) GrantByAuthCode(ctx context.Context, code string) (*goidc.Grant,
 
 // GrantByRefreshToken implements the provider's RefreshTokenManager.
 func (s *store) GrantByRefreshToken(ctx context.Context, value string) (*goidc.Grant, error) {
-	return get[goidc.Grant](ctx, s, "find a grant", `SELECT body FROM approval WHERE refresh = ?`, "approval", digest(value))
+	return get[goidc.Grant](ctx, s, "find a grant", `SELECT body FROM approval WHERE refresh = ?`, digest(value))
 }
 
 // SaveSession implements the provider's AuthManager. A login that is over is forgotten: its id opens nothing twice.
@@ -232,7 +232,7 @@ func (s *store) SaveSession(ctx context.Context, a *goidc.AuthnSession) error {
 
 // Session implements the provider's AuthManager.
 func (s *store) Session(ctx context.Context, id string) (*goidc.AuthnSession, error) {
-	a, err := get[goidc.AuthnSession](ctx, s, "find a login", `SELECT body FROM login WHERE digest = ? AND ends > 0`, "login", digest(id))
+	a, err := get[goidc.AuthnSession](ctx, s, "find a login", `SELECT body FROM login WHERE digest = ? AND ends > 0`, digest(id))
 	if err == nil {
 		a.ID = id
 	}
