@@ -1,0 +1,56 @@
+# Everything that is more than `go test ./...`. `make` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+TOOL := go tool -modfile=tools/go.mod
+
+.DEFAULT_GOAL := help
+.PHONY: help build check fmt vet lint race docs conformance bench profile fuzz interop demo
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/watchword, stripped and reproducible
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/watchword ./cmd/watchword
+
+check: fmt vet lint conformance race ## what must pass before a commit
+
+fmt: ## fail where gofmt would change something
+	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+
+vet: ## go vet, also in the other modules
+	go vet ./...
+	cd interop && go vet ./...
+	cd tools && go vet ./...
+
+lint: ## staticcheck (staticcheck.conf)
+	$(TOOL) staticcheck ./...
+
+race: ## every test with the race detector
+	go test -race ./...
+
+docs: ## write what is generated: docs/config.md, docs/config.schema.json, docs/conformance.md
+	go run ./cmd/watchword config reference > docs/config.md
+	go run ./cmd/watchword config schema > docs/config.schema.json
+	cd tools && go run ./conformance -write ..
+
+conformance: ## fail where docs/conformance.md does not tell the truth
+	cd tools && go run ./conformance -check ..
+
+bench: ## the figures of docs/performance.md, in one run, with ratios
+	cd tools && go run ./bench ..
+
+profile: ## a CPU profile of the hit path in process: cpu.prof
+	go test ./cache -run '^$$' -bench VerifyHot -cpu 1 -benchtime 5s -cpuprofile cpu.prof -o cache.test
+	go tool pprof -top -nodecount 30 cache.test cpu.prof
+
+fuzz: ## every fuzz test for FUZZTIME (default 20s)
+	@for p in $$(grep -rlE --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$p/*_test.go | sed 's/func //'); do \
+	    echo "$$p $$f"; go test $$p -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-20s}; done; done
+
+interop: ## real authorization servers and gateways against the binary
+	bash interop/setup
+	cd interop && go test -count=1 -v -timeout 15m ./...
+
+demo: ## the demo of the README
+	go run ./cmd/watchword demo
