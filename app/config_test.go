@@ -1,0 +1,617 @@
+package app
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/watchword-dev/watchword"
+	"go.yaml.in/yaml/v4"
+)
+
+// base is a correct file with every door; tests add to it and take from it.
+const base = `
+issuers:
+  - name: main
+    introspection_endpoint: https://as.example/introspect
+    client_auth: {method: none}
+policies:
+  - name: all
+    require: {audience: [api]}
+doors:
+  introspection:
+    listen: 127.0.0.1:8081
+    callers:
+      - {client_id: orders, client_secret: {env: ORDERS_SECRET}}
+  forward_auth:
+    listen: unix:/run/watchword/auth.sock
+`
+
+// change replaces one text by another in a file, and fails where the first is not there.
+func change(t *testing.T, in string, pairs ...string) string {
+	t.Helper()
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(in, pairs[i]) {
+			t.Fatalf("the file does not hold %q", pairs[i])
+		}
+		in = strings.Replace(in, pairs[i], pairs[i+1], 1)
+	}
+	return in
+}
+
+func mistakes(t *testing.T, text string) Mistakes {
+	t.Helper()
+	_, r := decode([]byte(text), "/etc/watchword")
+	return r.sorted()
+}
+
+func accepted(t *testing.T, text string) *Config {
+	t.Helper()
+	c, r := decode([]byte(text), "/etc/watchword")
+	if len(r.mistakes) > 0 {
+		t.Fatalf("refused:\n%v\n%s", r.mistakes, text)
+	}
+	return c
+}
+
+// refused asserts that text has exactly one mistake, at path, for a reason that holds what is given.
+func refused(t *testing.T, text, path, reason string) Mistake {
+	t.Helper()
+	ms := mistakes(t, text)
+	if len(ms) != 1 || ms[0].Path != path || !strings.Contains(ms[0].Reason, reason) {
+		t.Errorf("want one mistake at %s: %s; got:\n%v\nin:\n%s", path, reason, ms, text)
+		return Mistake{}
+	}
+	if ms[0].Fix == "" {
+		t.Errorf("%v has no fix", ms[0])
+	}
+	return ms[0]
+}
+
+func TestBaseIsAccepted(t *testing.T) {
+	t.Parallel()
+	c := accepted(t, base)
+	if is := c.Issuers[0]; is.Timeout != 2*time.Second || is.Hint != "access_token" || is.Skew != 2*time.Second || is.Leeway != 0 {
+		t.Errorf("defaults of an issuer: %+v", is)
+	}
+	if want := (Cache{64 << 20, 0, 4 << 20, 100, 1000, 0.75, 2, 50}); c.Cache != want {
+		t.Errorf("defaults of the cache: %+v", c.Cache)
+	}
+	if want := (watchword.Freshness{MaxStaleness: 30 * time.Second}); c.Policies[0].Policy.Freshness != want || c.Introspection.Callers[0].Policy.Freshness != want {
+		t.Errorf("freshness falls back to %+v", c.Policies[0].Policy.Freshness)
+	}
+	if c.ForwardAuth.SocketMode != 0o660 || c.ForwardAuth.Profile != "standard" || !slices.Equal(c.Introspection.Paths, []string{"/introspect"}) {
+		t.Errorf("defaults of the doors: %+v %+v", c.ForwardAuth, c.Introspection)
+	}
+	if c.Log != (Log{"info", "text"}) || c.DecisionLog != (DecisionLog{"stdout", "refused"}) {
+		t.Errorf("defaults of the logs: %+v %+v", c.Log, c.DecisionLog)
+	}
+	if p := c.Introspection.Callers[0].Policy; p.Name != "orders" || !p.Relay {
+		t.Errorf("a caller's policy: %+v", p)
+	}
+}
+
+func TestT9UnknownKeys(t *testing.T) {
+	t.Parallel()
+	fix := func(text, path, want string) {
+		t.Helper()
+		if m := refused(t, text, path, "unknown key"); !strings.Contains(m.Fix, want) {
+			t.Errorf("fix %q does not say %q", m.Fix, want)
+		}
+	}
+	fix(base+"admn: {listen: 127.0.0.1:1}\n", "admn", "did you mean admin?")
+	fix(change(t, base, "    client_auth", "    timout: 2s\n    client_auth"), "issuers[0].timout", "did you mean timeout?")
+	fix(base+"max_staleness: 2s\n", "max_staleness", "known as freshness.max_staleness and policies[].freshness.max_staleness")
+	fix(change(t, base, "listen: 127.0.0.1:8081", "listen: 127.0.0.1:8081\n    bogus: 1"), "doors.introspection.bogus", "known here: listen, path")
+	fix(base+"JSON: {\"a\": 1}\n", "JSON", "known here")
+}
+
+func TestT9InertKeys(t *testing.T) {
+	t.Parallel()
+	inert := func(path, text string) {
+		t.Helper()
+		refused(t, text, path, "has no effect")
+	}
+	intro := func(more string) string {
+		return change(t, base, "listen: 127.0.0.1:8081", "listen: 127.0.0.1:8081\n    "+more)
+	}
+	forward := func(more string) string { return base + "    " + more + "\n" }
+	inert("doors.introspection.socket_mode", intro(`socket_mode: "0600"`))
+	inert("doors.forward_auth.trusted_proxies", forward("trusted_proxies: [127.0.0.1]"))
+	inert("doors.forward_auth.path_prefix", forward("path_prefix: /authz"))
+	inert("doors.introspection.callers", intro("forward_caller_auth: true"))
+	inert("policies", base[:strings.Index(base, "  forward_auth")])
+	inert("cache.inactive.max_bytes", base+"cache: {inactive: {max_bytes: 1MiB}}\n")
+	inert("cache.inactive.max_bytes", base+"cache: {inactive: {ttl: 0, max_bytes: 1MiB}}\n")
+	inert("cache.refresh_ahead.min_hits", base+"cache: {refresh_ahead: {per_second: 0, min_hits: 3}}\n")
+	inert("cache.refresh_ahead.after", base+"cache: {refresh_ahead: {per_second: 0, after: 0.5}}\n")
+	inert("cache.refresh_ahead", base+"freshness: {max_staleness: 0}\ncache: {refresh_ahead: {min_hits: 3}}\n")
+	inert("cache.inactive.ttl", base+"freshness: {max_staleness: 0}\ncache: {inactive: {ttl: 5s}}\n")
+	inert("decision_log.decisions", base+"decision_log: {to: none, decisions: all}\n")
+	inert("issuers[0].tls", change(t, base, "https://as.example/introspect", "http://127.0.0.1:1/i\n    tls: {ca: ca.pem}"))
+	inert("issuers[0].client_auth.client_id", change(t, base, "{method: none}", "{method: none, client_id: rs}"))
+	inert("issuers[0].client_auth.token", change(t, base, "{method: none}", "{method: client_secret_post, client_id: rs, client_secret: {env: A}, token: {env: B}}"))
+	inert("issuers[0].client_auth.alg", change(t, base, "{method: none}", "{method: bearer, token: {env: B}, alg: ES256}"))
+}
+
+func TestT9LaterFeaturesAreRefusedByName(t *testing.T) {
+	t.Parallel()
+	later := func(path, text string) {
+		t.Helper()
+		refused(t, text, path, "not in this version")
+	}
+	issuer := func(more string) string { return change(t, base, "    client_auth", "    "+more+"\n    client_auth") }
+	policy := func(more string) string { return change(t, base, "    require", "    "+more+"\n    require") }
+	later("revocation", base+"revocation: {log: /var/lib/watchword}\n")
+	later("canary", base+"canary: [{issuer: main}]\n")
+	later("cache.l2", base+"cache: {l2: {redis: {address: 127.0.0.1:6379}}}\n")
+	later("doors.events", base+"  events: {listen: 127.0.0.1:8083}\n")
+	later("admin.operators", base+"admin: {listen: 127.0.0.1:9090, operators: [{name: ops}]}\n")
+	for _, k := range []string{"jwks_uri", "settle", "max_token_life", "revocation_endpoint", "selector_claims", "covering", "guard", "storm", "jwt", "introspection_response"} {
+		later("issuers[0]."+k, issuer(k+": {a: 1}"))
+	}
+	for _, k := range []string{"tiers", "recheck", "dangerously_hold"} {
+		later("policies[0]."+k, policy(k+": true"))
+	}
+	for _, w := range []string{"dangerously_allow", "dangerously_allow_unknown"} {
+		later("policies[0].on_unavailable", policy("on_unavailable: "+w))
+	}
+	later("policies[0].freshness.max_staleness", policy("freshness: {max_staleness: until_expiry}"))
+	later("freshness.max_staleness", base+"freshness: {max_staleness: until_expiry}\n")
+}
+
+// Every key that the table knows is refused as later, or set by some example to other than its default; and taking it
+// away there changes the Config or is a mistake. What Build makes of the Config is for build_test.go.
+func TestT9EveryKeyChangesTheConfig(t *testing.T) {
+	t.Parallel()
+	changes := map[string]bool{}
+	for name, body := range examples(t) {
+		whole, r := decode(body, "/etc/watchword")
+		if len(r.mistakes) > 0 {
+			t.Fatalf("%s is refused:\n%v", name, r.mistakes)
+		}
+		for path := range r.written {
+			if path == "" || strings.HasSuffix(path, "]") {
+				continue
+			}
+			less, rest := decode(without(t, body, path), "/etc/watchword")
+			less.Hash = whole.Hash
+			if len(rest.mistakes) > 0 || !reflect.DeepEqual(less, whole) {
+				changes[indices.ReplaceAllString(path, "[]")] = true
+			}
+		}
+	}
+	walk(file.keys, "", func(path string, e entry) {
+		if !e.later && !changes[path] && path != "policies[].on_unavailable" { // deny is its only word so far
+			t.Errorf("no example shows that %s does anything", path)
+		}
+	})
+}
+
+// without takes the key at path out of a file.
+func without(t *testing.T, body []byte, path string) []byte {
+	t.Helper()
+	var doc yaml.Node
+	if err := yaml.Load(body, &doc); err != nil {
+		t.Fatal(err)
+	}
+	var take func(n *yaml.Node, at string)
+	take = func(n *yaml.Node, at string) {
+		for i, child := range n.Content {
+			here := fmt.Sprintf("%s[%d]", at, i)
+			if n.Kind == yaml.MappingNode {
+				if i%2 == 0 {
+					continue
+				}
+				here = strings.TrimPrefix(at+"."+n.Content[i-1].Value, ".")
+				if here == path {
+					n.Content = slices.Delete(n.Content, i-1, i+1)
+					return
+				}
+			}
+			take(child, here)
+		}
+	}
+	take(doc.Content[0], "")
+	out, err := yaml.Dump(&doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestYAMLIsPlain(t *testing.T) {
+	t.Parallel()
+	refused(t, "", "", "is empty")
+	refused(t, "# nothing\n", "", "is empty")
+	refused(t, base+"---\nlog: {level: info}\n", "", "a second document")
+	refused(t, change(t, base, "audience: [api]", "audience: &a [api]"), "", "an anchor")
+	refused(t, base+"log: *a\n", "", "an alias")
+	refused(t, base+"log: {<<: {level: info}, level: info}\n", "", "a merge key")
+	refused(t, base+"log: {? [level] : info, level: info}\n", "", "a key that is no word")
+	refused(t, base+"log: {level: !!str info}\n", "", "an explicit tag")
+	refused(t, base+"log: {level: info}\nlog: {level: info}\n", "log", "written twice")
+	refused(t, base+"log: {level: info, level: warn}\n", "log.level", "written twice")
+	refused(t, base+"log: {level: \xff}\n", "", "not UTF-8")
+	refused(t, base+"log: [", "", "is no YAML")
+	refused(t, base+"log: "+strings.Repeat("[", 40)+strings.Repeat("]", 40)+"\n", "", "nested deeper")
+	refused(t, base+"#"+strings.Repeat("x", maxConfigBytes), "", "larger than 1 MiB")
+	refused(t, base+"log:\n", "log", "has no value")
+	refused(t, base+"log: {}\n", "log", "is empty")
+	refused(t, base+"log: text\n", "log", "is a string where a mapping is expected")
+	refused(t, "- a\n", "", "is a list where a mapping is expected")
+	refused(t, change(t, base, "audience: [api]", "audience: []"), "policies[0].require.audience", "an empty list")
+	refused(t, change(t, base, "audience: [api]", "audience: [api, api]"), "policies[0].require.audience[1]", "twice")
+	refused(t, change(t, base, "audience: [api]", "audience: api"), "policies[0].require.audience", "is a string where a list is expected")
+}
+
+func TestJSONIsYAML(t *testing.T) {
+	t.Parallel()
+	accepted(t, `{"issuers": [{"name": "main", "introspection_endpoint": "http://[::1]:1/i", "timeout": "1.5s"}],
+		"doors": {"introspection": {"listen": "[::1]:0", "forward_caller_auth": true}}, "freshness": {"max_staleness": 0}}`)
+}
+
+func TestAllMistakesAtOnce(t *testing.T) {
+	t.Parallel()
+	ms := mistakes(t, `issuers:
+  - name: main
+    introspection_endpoint: ftp://as.example
+    client_auth: {method: basic}
+    timeout: 2
+freshness: {max_age: 1s, max_staleness: 5s}
+cache: {max_bytes: 0, bogus: 1}
+doors:
+  forward_auth: {listen: "127.0.0.1:99999"}
+`)
+	var got []string
+	for _, m := range ms {
+		got = append(got, fmt.Sprintf("%d:%d %s", m.Line, m.Column, m.Path))
+	}
+	want := []string{"3:29 issuers[0].introspection_endpoint", "4:27 issuers[0].client_auth.method", "5:14 issuers[0].timeout",
+		"6:22 freshness.max_age", "7:20 cache.max_bytes", "7:23 cache.bogus", "9:3 doors.forward_auth", "9:26 doors.forward_auth.listen"}
+	for i := range want {
+		if i >= len(got) || !strings.HasSuffix(got[i], want[i][strings.Index(want[i], " "):]) {
+			t.Fatalf("got:\n%s\nwant:\n%s\n%v", strings.Join(got, "\n"), strings.Join(want, "\n"), ms)
+		}
+	}
+	if s := ms[2].String(); s != `5:14: issuers[0].timeout: "2": has no unit; write "2s", or the unit that you mean` {
+		t.Error(s)
+	}
+}
+
+func TestCAC05_T15BoundsAndSizes(t *testing.T) {
+	t.Parallel()
+	at := func(path, text, reason string) { t.Helper(); refused(t, base+text+"\n", path, reason) }
+	for _, k := range []string{"max_staleness", "max_age", "stale_if_error"} {
+		at("freshness."+k, "freshness: {"+k+": -1s}", "negative")
+		at("freshness."+k, "freshness: {"+k+": forever}", "is no duration")
+		at("freshness."+k, "freshness: {"+k+": .inf}", "is no duration")
+		at("freshness."+k, "freshness: {"+k+": 9999999999h}", "is no duration")
+	}
+	at("cache.max_bytes", "cache: {max_bytes: 0}", "cannot be zero")
+	at("cache.max_bytes", "cache: {max_bytes: -1}", "negative")
+	at("cache.max_bytes", "cache: {max_bytes: -1MiB}", "negative")
+	at("cache.max_bytes", "cache: {max_bytes: 9999999999GiB}", "too large")
+	at("cache.max_bytes", "cache: {max_bytes: 64MB}", "is no size")
+	at("cache.max_bytes", "cache: {max_bytes: unlimited}", "is no size")
+	at("cache.max_bytes", "cache: {max_bytes: 0x10}", "is no size")
+	at("cache.inactive.max_bytes", "cache: {inactive: {ttl: 1s, max_bytes: 0}}", "cannot be zero")
+	at("cache.inactive.ttl", "cache: {inactive: {ttl: 61s}}", "too long")
+	at("cache.inactive.ttl", "cache: {inactive: {ttl: -1s}}", "negative")
+	at("cache.unknown_tokens.per_peer", "cache: {unknown_tokens: {per_peer: -1}}", "negative")
+	at("cache.unknown_tokens.per_peer", "cache: {unknown_tokens: {per_peer: 0}}", "out of range")
+	at("cache.unknown_tokens.burst", "cache: {unknown_tokens: {burst: 1_000}}", "no plain decimal")
+	at("cache.unknown_tokens.burst", "cache: {unknown_tokens: {burst: 1.5}}", "is a number")
+	at("cache.refresh_ahead.after", "cache: {refresh_ahead: {after: 1}}", "between 0 and 1")
+	at("cache.refresh_ahead.after", "cache: {refresh_ahead: {after: .nan}}", "between 0 and 1")
+	at("cache.refresh_ahead.per_second", "cache: {refresh_ahead: {per_second: -1}}", "negative")
+
+	if f := accepted(t, base+"freshness: {max_staleness: 0}\n").Policies[0].Policy.Freshness; f.MaxStaleness != 0 {
+		t.Error("max_staleness 0 asks every time")
+	}
+	if c := accepted(t, base+"cache: {max_bytes: 1GiB, inactive: {ttl: 60s}, refresh_ahead: {per_second: 0}}\n").Cache; c.MaxBytes != 1<<30 || c.InactiveTTL != time.Minute || c.RefreshPerSecond != 0 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestCAC05MaxAgeBelowMaxStaleness(t *testing.T) {
+	t.Parallel()
+	policy := func(f, top string) string {
+		return change(t, base, "    require", "    freshness: {"+f+"}\n    require") + "freshness: {" + top + "}\n"
+	}
+	const of = "policies[0].freshness."
+	refused(t, policy("max_staleness: 5s, max_age: 4s", "max_staleness: 1s"), of+"max_age", "below the max_staleness 5s")
+	refused(t, policy("max_age: 4s", "max_staleness: 5s"), of+"max_age", "below the max_staleness 5s")
+	refused(t, policy("max_age: 4s", "stale_if_error: 5s"), of+"max_age", "below the max_staleness 30s")
+	refused(t, policy("max_staleness: 11m", "max_age: 10m"), of+"max_staleness", "longer than the max_age 10m")
+	refused(t, policy("max_staleness: 1s", "max_staleness: 5s, max_age: 4s"), "freshness.max_age", "below the max_staleness 5s")
+	refused(t, base+"freshness: {max_age: 29s}\n", "freshness.max_age", "below the max_staleness 30s")
+	caller := change(t, base, "ORDERS_SECRET}}", "ORDERS_SECRET}, freshness: {max_age: 29s}}")
+	refused(t, caller, "doors.introspection.callers[0].freshness.max_age", "below the max_staleness 30s")
+
+	accepted(t, policy("max_staleness: 11m", "stale_if_error: 1s")) // the default is lifted
+	accepted(t, policy("max_staleness: 5s, max_age: 5s", "max_age: 1m"))
+	f := accepted(t, policy("max_staleness: 5s", "max_age: 1m, stale_if_error: 7s")).Policies[0].Policy.Freshness
+	if f != (watchword.Freshness{MaxStaleness: 5 * time.Second, MaxAge: time.Minute, StaleIfError: 7 * time.Second}) {
+		t.Errorf("each key falls back alone: %+v", f)
+	}
+}
+
+func TestDurationsAndWords(t *testing.T) {
+	t.Parallel()
+	issuer := func(more string) string { return change(t, base, "    client_auth", "    "+more+"\n    client_auth") }
+	refused(t, issuer("timeout: 0"), "issuers[0].timeout", "too short")
+	refused(t, issuer("timeout: 1.5"), "issuers[0].timeout", "no unit")
+	refused(t, issuer("timeout: [1s]"), "issuers[0].timeout", "is a list")
+	refused(t, issuer("timeout: 2 s"), "issuers[0].timeout", "is no duration")
+	refused(t, issuer("leeway: 61s"), "issuers[0].leeway", "too long")
+	refused(t, issuer("token_type_hint: acess_token"), "issuers[0].token_type_hint", "not known")
+	refused(t, issuer("quirks: {string_booleans: yes}"), "issuers[0].quirks.string_booleans", "is a string")
+	refused(t, issuer("quirks: {string_booleans: True}"), "issuers[0].quirks.string_booleans", "neither true nor false")
+	refused(t, issuer("tokens: {prefix: \"\"}"), "issuers[0].tokens.prefix", "is empty")
+	refused(t, issuer("tokens: {prefix: [a b]}"), "issuers[0].tokens.prefix[0]", "no token begins like that")
+	refused(t, issuer("tokens: {prefix: 123}"), "issuers[0].tokens.prefix", "is a number")
+	if is := accepted(t, issuer("timeout: 1m\n    leeway: 0\n    token_type_hint: none\n    tokens: {prefix: a}")).Issuers[0]; is.Timeout != time.Minute || is.Hint != "none" || !slices.Equal(is.Prefixes, []string{"a"}) {
+		t.Errorf("%+v", is)
+	}
+}
+
+func TestWhereAnIssuerIs(t *testing.T) {
+	t.Parallel()
+	endpoint := func(url string) string { return change(t, base, "https://as.example/introspect", url) }
+	for _, url := range []string{"https://as.example/i", "https://as.example:8443/i?x=1", "http://127.0.0.1:1/i", "http://127.9.9.9/i", "http://[::1]:1/i", "http://localhost:1/i"} {
+		accepted(t, endpoint(url))
+	}
+	const path = "issuers[0].introspection_endpoint"
+	refused(t, endpoint("http://as.example/i"), path, "not protected")
+	refused(t, endpoint("http://localhost.example/i"), path, "not protected")
+	refused(t, endpoint("ftp://as.example/i"), path, "no web URL")
+	refused(t, endpoint("as.example/i"), path, "no absolute URL")
+	refused(t, endpoint("https://as.example/i#f"), path, "fragment")
+	if m := refused(t, endpoint("https://rs:hunter2@as.example/i"), path, "a user or a password"); strings.Contains(m.String(), "hunter2") {
+		t.Errorf("repeats a password: %v", m)
+	}
+	discovered := change(t, base, "introspection_endpoint: https://as.example/introspect", "issuer: https://as.example")
+	if is := accepted(t, discovered).Issuers[0]; is.Endpoint != "" || is.ID != "https://as.example" {
+		t.Errorf("%+v", is)
+	}
+	refused(t, change(t, discovered, "https://as.example", "https://as.example?x=1"), "issuers[0].issuer", "query")
+	refused(t, change(t, base, "    introspection_endpoint: https://as.example/introspect\n", ""), "issuers[0]", "neither introspection_endpoint nor issuer")
+}
+
+func TestClientAuthKeys(t *testing.T) {
+	t.Parallel()
+	auth := func(a string) string { return change(t, base, "{method: none}", a) }
+	for _, a := range []string{
+		"{method: client_secret_basic, client_id: rs, client_secret: {file: s}}",
+		"{method: client_secret_post, client_id: rs, client_secret: [{file: s}, {env: S}]}",
+		"{method: private_key_jwt, client_id: rs, private_key: {file: k.pem}, audience: https://as.example}",
+		"{method: tls_client_auth, client_id: rs, cert: c.pem, key: k.pem}",
+		"{method: bearer, token: {env: T}}",
+	} {
+		accepted(t, auth(a))
+	}
+	const path = "issuers[0].client_auth"
+	refused(t, change(t, base, "    client_auth: {method: none}\n", ""), path, "is missing")
+	refused(t, auth("{method: basic}"), path+".method", "not known")
+	refused(t, auth("{client_id: rs}"), path+".method", "is missing")
+	refused(t, auth("{method: client_secret_basic, client_secret: {file: s}}"), path+".client_id", "is missing")
+	refused(t, auth("{method: bearer}"), path+".token", "is missing")
+	refused(t, auth("{method: private_key_jwt, client_id: rs, private_key: {file: k}}"), path+".audience", "no issuer to take its place")
+	refused(t, auth("{method: private_key_jwt, client_id: rs, private_key: {file: k}, audience: a, alg: HS256}"), path+".alg", "not known")
+	refused(t, change(t, auth("{method: tls_client_auth, client_id: rs, cert: c, key: k}"), "https://as.example", "http://127.0.0.1:1"), path+".method", "needs https")
+	c := accepted(t, change(t, auth("{method: private_key_jwt, client_id: rs, private_key: {file: k.pem}, kid: x}"), "    client_auth", "    issuer: https://as.example\n    client_auth"))
+	if a := c.Issuers[0].ClientAuth; a.Alg != "RS256" || a.Audience != "" || a.KeyID != "x" {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestWhomToAskIsNoChance(t *testing.T) {
+	t.Parallel()
+	two := func(a, b string) string {
+		return change(t, base, "policies:", "  - name: other\n    introspection_endpoint: https://other.example/i\n    client_auth: {method: none}\n"+b+"policies:",
+			"    client_auth", a+"    client_auth")
+	}
+	const px, py = "    tokens: {prefix: x_}\n", "    tokens: {prefix: [y_, z_]}\n"
+	accepted(t, two(px, ""))
+	accepted(t, two("", py))
+	accepted(t, two(px, py))
+	ms := mistakes(t, two("", ""))
+	if len(ms) != 2 || ms[0].Path != "policies[0]" || ms[1].Path != "doors.introspection.callers[0]" || !strings.Contains(ms[0].Reason, "neither says how its tokens look") {
+		t.Errorf("%v", ms)
+	}
+	if ms := mistakes(t, two(px, px)); len(ms) != 2 || !strings.Contains(ms[0].Reason, `both begin with "x_"`) {
+		t.Errorf("%v", ms)
+	}
+	apart := change(t, two("", ""), "    require", "    issuers: [main]\n    require", "ORDERS_SECRET}}", "ORDERS_SECRET}, issuers: [other]}")
+	accepted(t, apart)
+	if m := refused(t, change(t, apart, "[main]", "[mian]"), "policies[0].issuers[0]", "the name of no issuer"); !strings.Contains(m.Fix, "main") {
+		t.Error(m.Fix)
+	}
+	refused(t, change(t, apart, "name: other", "name: main", "[other]", "[main]"), "issuers[1].name", "is also the name of issuers[0]")
+}
+
+func TestNamesAreUnique(t *testing.T) {
+	t.Parallel()
+	refused(t, change(t, base, "doors:", "  - {name: all, require: {audience: [b]}}\ndoors:"), "policies[1].name", "is also the name of policies[0]")
+	refused(t, change(t, base, "  forward_auth", "      - {name: orders, bearer: {env: B}}\n  forward_auth"), "doors.introspection.callers[1].name", "is also the name of")
+	refused(t, change(t, base, "name: main", "name: the main one"), "issuers[0].name", "is no name")
+}
+
+func TestCallers(t *testing.T) {
+	t.Parallel()
+	caller := func(c string) string {
+		return change(t, base, "{client_id: orders, client_secret: {env: ORDERS_SECRET}}", c)
+	}
+	const path = "doors.introspection.callers[0]"
+	refused(t, caller("{client_id: orders}"), path, "only one of")
+	refused(t, caller("{bearer: {env: A}}"), path, "only one of")
+	refused(t, caller("{client_id: a, client_secret: {env: A}, bearer: {env: B}}"), path, "mixes two ways")
+	refused(t, caller("{issuers: [main]}"), path, "cannot authenticate")
+	refused(t, caller("{name: a, bearer: {env: A}, claims: [active]}"), path+".claims[0]", "shown always")
+	c := accepted(t, caller("{name: a, bearer: [{env: A}, {env: B}], claims: [sub], audience: [x]}")).Introspection.Callers[0]
+	if c.Policy.Name != "a" || c.ClientID != "" || !slices.Equal(c.Claims, []string{"sub"}) || !slices.Equal(c.Policy.Audience, []string{"x"}) {
+		t.Errorf("%+v", c)
+	}
+	nobody := change(t, base, "    callers:\n      - {client_id: orders, client_secret: {env: ORDERS_SECRET}}\n", "")
+	refused(t, nobody, "doors.introspection", "lets nobody ask")
+	forward := change(t, nobody, "8081\n", "8081\n    forward_caller_auth: true\n")
+	if !accepted(t, forward).Introspection.Forward {
+		t.Error("forward_caller_auth is lost")
+	}
+	refused(t, change(t, forward, "policies:", "  - {name: b, introspection_endpoint: https://b.example, client_auth: {method: none}, tokens: {prefix: b}}\npolicies:"),
+		"doors.introspection.forward_caller_auth", "exactly one issuer")
+}
+
+func TestListeners(t *testing.T) {
+	t.Parallel()
+	intro := func(l string) string { return change(t, base, "127.0.0.1:8081", l) }
+	for _, l := range []string{"127.0.0.1:0", "'[::1]:8081'", "localhost:1", "':8081'", "0.0.0.0:65535", "unix:/run/a.sock"} {
+		accepted(t, intro(l))
+	}
+	const path = "doors.introspection.listen"
+	refused(t, intro("127.0.0.1"), path, "no port")
+	refused(t, intro("127.0.0.1:65536"), path, "no port from 0")
+	refused(t, intro("127.0.0.1:http"), path, "no port from 0")
+	refused(t, intro("example.org:80"), path, "no address of this machine")
+	refused(t, intro("'::1:80'"), path, "is no address and port")
+	refused(t, intro("unix:run/a.sock"), path, "no absolute path")
+	refused(t, intro("unix:/run/../a.sock"), path, "no absolute path")
+	refused(t, intro("unix:/"+strings.Repeat("a", 107)), path, "longer than")
+	refused(t, intro("unix:/run/watchword/auth.sock"), "doors.forward_auth.listen", "taken by doors.introspection.listen")
+	for _, admin := range []string{"127.0.0.1:8081", "localhost:8081", "0.0.0.0:8081", "':8081'", "'[::]:8081'"} {
+		refused(t, base+"admin: {listen: "+admin+"}\n", path, "taken by admin.listen")
+	}
+	accepted(t, base+"admin: {listen: '[::1]:8081'}\n")
+	accepted(t, intro("127.0.0.1:0")+"admin: {listen: 127.0.0.1:0}\n")
+	for _, mode := range []string{`660`, `"660"`, `"0888"`, `"rw"`} {
+		ms := mistakes(t, base+"    socket_mode: "+mode+"\n")
+		if len(ms) != 1 || ms[0].Path != "doors.forward_auth.socket_mode" {
+			t.Errorf("socket_mode %s: %v", mode, ms)
+		}
+	}
+	if m := accepted(t, base+"    socket_mode: \"0600\"\n").ForwardAuth.SocketMode; m != 0o600 {
+		t.Errorf("%o", m)
+	}
+}
+
+func TestForwardAuthKeys(t *testing.T) {
+	t.Parallel()
+	tcp := change(t, base, "unix:/run/watchword/auth.sock", "127.0.0.1:8082")
+	refused(t, tcp, "doors.forward_auth.trusted_proxies", "is missing")
+	p := accepted(t, tcp+"    trusted_proxies: [127.0.0.1, 10.0.0.0/8, '::1/128']\n").ForwardAuth.Trusted
+	if fmt.Sprint(p) != "[127.0.0.1/32 10.0.0.0/8 ::1/128]" {
+		t.Error(p)
+	}
+	refused(t, tcp+"    trusted_proxies: [10.0.0.1/8]\n", "doors.forward_auth.trusted_proxies[0]", "bits set")
+	refused(t, tcp+"    trusted_proxies: [gateway]\n", "doors.forward_auth.trusted_proxies[0]", "no network")
+	refused(t, base+"    profile: traefik\n", "doors.forward_auth.profile", "not known")
+	if d := accepted(t, base+"    profile: envoy\n    path_prefix: /authz\n    realm: the api\n").ForwardAuth; d.PathPrefix != "/authz" || d.Realm != "the api" {
+		t.Errorf("%+v", d)
+	}
+	refused(t, base+"    profile: envoy\n    path_prefix: /authz/\n", "doors.forward_auth.path_prefix", "ends in /")
+	refused(t, base+"    realm: 'a\"b'\n", "doors.forward_auth.realm", "is no realm")
+	refused(t, change(t, base, "policies:\n  - name: all\n    require: {audience: [api]}\n", ""), "doors.forward_auth", "has no policies")
+	refused(t, base[:strings.Index(base, "policies")]+"doors: {}\n", "doors", "is empty")
+}
+
+func TestT20IdentityHeaders(t *testing.T) {
+	t.Parallel()
+	head := func(h string) string { return base + "    headers: {" + h + "}\n" }
+	const path = "doors.forward_auth.headers"
+	refused(t, head(""), path, "is empty")
+	refused(t, head("X-Auth-Sub: sub, x_auth_sub: client_id"), path+".x_auth_sub", "differs from X-Auth-Sub only")
+	refused(t, head("X-Auth-Sub: sub, X.Auth.Sub: client_id"), path+".X.Auth.Sub", "differs from X-Auth-Sub only")
+	refused(t, head("X-Auth-Sub: sub, X-Auth-Sub: client_id"), path+".X-Auth-Sub", "written twice")
+	for _, h := range []string{"Connection", "WWW-Authenticate", "Transfer-Encoding", "Authorization", "X-Watchword-Reason", "X_Forwarded_For", "Set-Cookie"} {
+		refused(t, head(h+": sub"), path+"."+h, "meaning of its own")
+	}
+	refused(t, head("X Auth: sub"), path+".X Auth", "no header name")
+	refused(t, head("X-Auth: 1"), path+".X-Auth", "is a number")
+	refused(t, head("X-Auth:"), path+".X-Auth", "names no claim")
+	if h := accepted(t, head("X-Auth-Subject: sub")).ForwardAuth.Headers; h["X-Auth-Subject"] != "sub" {
+		t.Error(h)
+	}
+}
+
+func TestT23PatternsThatCanNeverMatch(t *testing.T) {
+	t.Parallel()
+	match := func(m string) string { return change(t, base, "    require", "    match: {"+m+"}\n    require") }
+	for _, p := range []string{"/", "/*", "/orders", "/orders/*", "/orders*", "/a b/é", "/a.*", "/.well-known/*"} {
+		accepted(t, match("paths: ["+quoted(p)+"]"))
+	}
+	for _, p := range []string{"orders", "*", "/a*b", "/*/b", "/a/**", "/a//b", "/a/../b", "/a/.", "/a./b", "/a?x", "/a#b", "/a%20b", "/a;b", `/a\b`, "/a "} {
+		ms := mistakes(t, match("paths: ["+quoted(p)+"]"))
+		if len(ms) != 1 || ms[0].Path != "policies[0].match.paths[0]" {
+			t.Errorf("%q: %v", p, ms)
+		}
+	}
+	accepted(t, match("hosts: [api.example, '[::1]', 127.0.0.1, A_b.example]"))
+	for _, h := range []string{"'*.example'", "api.example:443", "api.example.", "https://api", "a..b", "'::1'"} {
+		ms := mistakes(t, match("hosts: ["+h+"]"))
+		if len(ms) != 1 || ms[0].Path != "policies[0].match.hosts[0]" {
+			t.Errorf("%q: %v", h, ms)
+		}
+	}
+	refused(t, match("methods: [get]"), "policies[0].match.methods[0]", "is no method")
+	refused(t, change(t, base, "audience: [api]", "scopes: ['a b']"), "policies[0].require.scopes[0]", "no single scope")
+}
+
+func quoted(s string) string { return "'" + s + "'" }
+
+func TestDecisionLogTarget(t *testing.T) {
+	t.Parallel()
+	to := func(to string) string { return base + "decision_log: {to: " + to + "}\n" }
+	if got := accepted(t, to("./d.log")).DecisionLog.To; got != "/etc/watchword/d.log" {
+		t.Error(got)
+	}
+	if got := accepted(t, to("stderr")).DecisionLog.To; got != "stderr" {
+		t.Error(got)
+	}
+	if m := refused(t, to("stdot"), "decision_log.to", "neither a known word"); !strings.Contains(m.Fix, "stdout") {
+		t.Error(m.Fix)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	warns := func(text, want string) {
+		t.Helper()
+		if got := accepted(t, text).Warnings(); !strings.Contains(strings.Join(got, "\n"), want) {
+			t.Errorf("no warning %q in %q", want, got)
+		}
+	}
+	warns(change(t, base, "audience: [api]", "scopes: [a]"), `policy "all" requires no audience`)
+	warns(base, "admin is absent")
+	warns(base, "deployment_secret is absent")
+	warns(change(t, base, "doors:", "  - {name: b, require: {audience: [b]}}\ndoors:"), `policy "b" is never reached`)
+	warns(change(t, base, "unix:/run/watchword/auth.sock", "127.0.0.1:8082\n    trusted_proxies: [0.0.0.0/0]"), "trusts every address")
+	warns(change(t, base, "policies:", "  - {name: b, introspection_endpoint: https://b.example, client_auth: {method: none}}\npolicies:",
+		"    require", "    issuers: [main]\n    require", "ORDERS_SECRET}}", "ORDERS_SECRET}, issuers: [main]}"), `issuer "b" is never asked`)
+	quiet := base + "admin: {listen: 127.0.0.1:9090}\ndeployment_secret: {env: D}\n"
+	if got := accepted(t, quiet).Warnings(); len(got) != 0 {
+		t.Errorf("warnings: %q", got)
+	}
+}
+
+func TestParseSaysWhichFileIsMissing(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "none.yaml")
+	if _, err := Parse(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Error(err)
+	}
+	if _, err := Parse(t.TempDir()); err == nil {
+		t.Error("a folder is no file")
+	}
+	if err := os.WriteFile(path, []byte("log: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse(path); !isMistakes(err) {
+		t.Errorf("%T %v", err, err)
+	}
+}

@@ -1,0 +1,202 @@
+package app
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+)
+
+const (
+	maxPEMBytes     = 1 << 20
+	weakSecretBytes = 16
+)
+
+// secrets yields every secret with its path in the file.
+func (c *Config) secrets() iter.Seq2[string, Secret] {
+	return func(yield func(string, Secret) bool) {
+		for i, is := range c.Issuers {
+			path := fmt.Sprintf("issuers[%d].client_auth.", i)
+			key := "client_secret"
+			if is.ClientAuth.Method == "bearer" {
+				key = "token"
+			}
+			if !is.ClientAuth.Secret.IsZero() && !yield(path+key, is.ClientAuth.Secret) ||
+				!is.ClientAuth.PrivateKey.IsZero() && !yield(path+"private_key", is.ClientAuth.PrivateKey) {
+				return
+			}
+		}
+		if c.Introspection != nil {
+			for i, caller := range c.Introspection.Callers {
+				path := fmt.Sprintf("doors.introspection.callers[%d].", i)
+				key := "client_secret"
+				if caller.ClientID == "" {
+					key = "bearer"
+				}
+				if !caller.Secret.IsZero() && !yield(path+key, caller.Secret) {
+					return
+				}
+			}
+		}
+		if !c.DeploymentSecret.IsZero() {
+			yield("deployment_secret", c.DeploymentSecret)
+		}
+	}
+}
+
+// pairs yields every certificate with its key, by path.
+func (c *Config) pairs() iter.Seq2[string, TLS] {
+	return func(yield func(string, TLS) bool) {
+		for i, is := range c.Issuers {
+			if a := is.ClientAuth; a.CertFile != "" && a.KeyFile != "" && !yield(fmt.Sprintf("issuers[%d].client_auth", i), TLS{a.CertFile, a.KeyFile}) {
+				return
+			}
+		}
+		if d := c.Introspection; d != nil && d.TLS != nil && !yield("doors.introspection.tls", *d.TLS) {
+			return
+		}
+		if d := c.ForwardAuth; d != nil && d.TLS != nil {
+			yield("doors.forward_auth.tls", *d.TLS)
+		}
+	}
+}
+
+// Files lists every file that c was made of or refers to, for watching.
+func (c *Config) Files() []string {
+	files := []string{}
+	if c.Path != "" {
+		files = append(files, c.Path)
+	}
+	for _, s := range c.secrets() {
+		files = append(files, s.files()...)
+	}
+	for _, pair := range c.pairs() {
+		files = append(files, pair.Cert, pair.Key)
+	}
+	for _, is := range c.Issuers {
+		if is.CA != "" {
+			files = append(files, is.CA)
+		}
+	}
+	slices.Sort(files)
+	return slices.Compact(files)
+}
+
+// onDisk reads every file and secret that c refers to, and reports those that cannot serve.
+func (c *Config) onDisk(r *reader) {
+	for path, s := range c.secrets() {
+		values, err := s.Resolve()
+		if err != nil {
+			r.silent(r.at(path), strings.ReplaceAll(err.Error(), "\n", "; "), "write the secret there; a final newline does not count")
+			continue
+		}
+		for _, v := range values {
+			switch {
+			case strings.HasSuffix(path, ".bearer") || strings.HasSuffix(path, ".token"):
+				if strings.ContainsFunc(v, func(c rune) bool { return c <= ' ' || c > '~' }) {
+					r.silent(r.at(path), "is no bearer token: it holds a space, a control or a character outside ASCII", "write it again, on one line")
+				}
+			case strings.HasSuffix(path, ".private_key"):
+				if block, _ := pem.Decode([]byte(v)); block == nil || !strings.HasSuffix(block.Type, "PRIVATE KEY") {
+					r.silent(r.at(path), "is no private key in PEM", "write a file that begins with -----BEGIN PRIVATE KEY-----")
+				}
+			case path == "deployment_secret" && len(v) < weakSecretBytes:
+				c.warnings = append(c.warnings, fmt.Sprintf("deployment_secret is shorter than %d bytes: whoever reads the logs could find it by trying", weakSecretBytes))
+			}
+		}
+	}
+	for path, pair := range c.pairs() {
+		if _, err := pair.load(); err != nil {
+			r.silent(r.at(path), err.Error(), "write a certificate and its key, both in PEM")
+		}
+	}
+	for i, is := range c.Issuers {
+		if is.CA == "" {
+			continue
+		}
+		if _, err := certPool(is.CA); err != nil {
+			r.silent(r.at(fmt.Sprintf("issuers[%d].tls.ca", i)), err.Error(), "write a file of certificates in PEM")
+		}
+	}
+}
+
+// load reads a certificate and its key now.
+func (t TLS) load() (*tls.Certificate, error) {
+	cert, err := readFile(t.Cert, maxPEMBytes)
+	if err != nil {
+		return nil, err
+	}
+	key, err := readFile(t.Key, maxPEMBytes)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("files %s and %s: %w", t.Cert, t.Key, err)
+	}
+	return &pair, nil
+}
+
+func certPool(path string) (*x509.CertPool, error) {
+	body, err := readFile(path, maxPEMBytes)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(body) {
+		return nil, errors.New("file " + path + " holds no certificate in PEM")
+	}
+	return pool, nil
+}
+
+// warn collects what is allowed and yet probably not meant.
+func (c *Config) warn() {
+	add := func(format string, args ...any) { c.warnings = append(c.warnings, fmt.Sprintf(format, args...)) }
+	catchAll := ""
+	for i := range c.Policies {
+		p := &c.Policies[i]
+		if len(p.Policy.Audience) == 0 {
+			add("policy %q requires no audience: it accepts tokens that were issued for anybody", p.Policy.Name)
+		}
+		if catchAll != "" {
+			add("policy %q is never reached: %q stands before it and matches every request", p.Policy.Name, catchAll)
+		} else if len(p.Match.Hosts)+len(p.Match.Paths)+len(p.Match.Methods) == 0 {
+			catchAll = p.Policy.Name
+		}
+	}
+	for _, is := range c.Issuers {
+		if !c.asks(is.Name) {
+			add("issuer %q is never asked: no policy or caller accepts its tokens", is.Name)
+		}
+	}
+	if c.ForwardAuth != nil {
+		for _, p := range c.ForwardAuth.Trusted {
+			if p.Bits() == 0 {
+				add("doors.forward_auth.trusted_proxies: %s trusts every address to say what was asked; name your gateways", p)
+			}
+		}
+	}
+	if c.Admin == (Listen{}) {
+		add("admin is absent: no /metrics, /healthz and /readyz")
+	}
+	if c.DeploymentSecret.IsZero() && c.DecisionLog.To != "none" {
+		add("deployment_secret is absent: fingerprints in the decision log change with every start, and differ between instances")
+	}
+}
+
+func (c *Config) asks(issuer string) bool {
+	accepts := func(names []string) bool { return len(names) == 0 || slices.Contains(names, issuer) }
+	for i := range c.Policies {
+		if accepts(c.Policies[i].Policy.Issuers) {
+			return true
+		}
+	}
+	if c.Introspection == nil {
+		return false
+	}
+	return c.Introspection.Forward || slices.ContainsFunc(c.Introspection.Callers, func(caller Caller) bool { return accepts(caller.Policy.Issuers) })
+}
