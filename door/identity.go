@@ -116,13 +116,18 @@ func plainText(value string) (text string, ok bool) {
 	case c == '"' && strings.IndexByte(value, '\\') < 0:
 		return value[1 : len(value)-1], true
 	case c == '"':
-		err := json.Unmarshal([]byte(value), &text)
-		return text, err == nil
+		return unquote(value)
 	case c == '[':
 		list, isList := watchword.Strings(value)
 		return strings.Join(list, " "), isList
 	}
 	return value, value[0] != '{' && value != "null"
+}
+
+// unquote is a function of its own because what it decodes into moves to the heap.
+func unquote(quoted string) (text string, ok bool) {
+	err := json.Unmarshal([]byte(quoted), &text)
+	return text, err == nil
 }
 
 func plainName(name string) bool {

@@ -34,7 +34,10 @@ func Path(raw string) (decoded string, ok bool) {
 			return "", false
 		}
 	}
-	return raw, !endsSegment(raw[len(raw)-1])
+	if endsSegment(raw[len(raw)-1]) {
+		return "", false
+	}
+	return raw, true
 }
 
 // unescape is Path for what holds an escape.

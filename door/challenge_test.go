@@ -1,0 +1,190 @@
+package door
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/watchword-dev/watchword"
+)
+
+func refusal(c Challenge, d watchword.Decision) http.Header {
+	w := httptest.NewRecorder()
+	c.Refuse(w, d)
+	return w.Header()
+}
+
+func challenge(t *testing.T, realm string, d watchword.Decision, want string) {
+	t.Helper()
+	got := refusal(Challenge{Realm: realm}, d)["Www-Authenticate"]
+	if want == "" && got != nil || want != "" && (len(got) != 1 || got[0] != want) {
+		t.Errorf("realm %q, %v: %q, want %q", realm, d.Reason, got, want)
+	}
+}
+
+// Covers: CHA-01 CHA-03
+func TestCHA01_CHA03Challenges(t *testing.T) {
+	t.Parallel()
+	challenge(t, "", watchword.Decision{Reason: watchword.NoToken}, "Bearer")
+	challenge(t, "api", watchword.Decision{Reason: watchword.NoToken}, `Bearer realm="api"`)
+	challenge(t, "", watchword.Decision{Reason: watchword.Inactive}, `Bearer error="invalid_token"`)
+	challenge(t, "api", watchword.Decision{Reason: watchword.Inactive}, `Bearer realm="api", error="invalid_token"`)
+	challenge(t, "", watchword.Decision{Reason: watchword.InvalidRequest}, `Bearer error="invalid_request"`)
+	challenge(t, "api", watchword.Decision{Reason: watchword.PolicyDenied}, "")
+}
+
+// Covers: CHA-04
+func TestCHA04AllRequiredScopes(t *testing.T) {
+	t.Parallel()
+	lacks := func(scopes ...string) watchword.Decision {
+		return watchword.Decision{Reason: watchword.InsufficientScope, Policy: &watchword.Policy{Scopes: scopes}}
+	}
+	challenge(t, "", lacks("write", "read", "a:b"), `Bearer error="insufficient_scope", scope="write read a:b"`)
+	challenge(t, "api", lacks("read"), `Bearer realm="api", error="insufficient_scope", scope="read"`)
+	challenge(t, "", watchword.Decision{Reason: watchword.InsufficientScope}, `Bearer error="insufficient_scope"`)
+	for _, bad := range []string{`a"b`, `a\b`, "a\r\nX: y", "é"} { // RFC 6750 §3: not in a scope attribute
+		challenge(t, "", lacks("read", bad), `Bearer error="insufficient_scope"`)
+	}
+}
+
+// Covers: CHA-06
+func TestCHA06IgnoranceIsNoInvalidToken(t *testing.T) {
+	t.Parallel()
+	for _, realm := range []string{"", "api"} {
+		for _, r := range []watchword.Reason{watchword.CannotKnow, watchword.Misconfigured, watchword.TooManyUnknown, watchword.CallerLeft, watchword.Internal, 250} {
+			challenge(t, realm, watchword.Decision{Reason: r}, "")
+		}
+	}
+}
+
+// Covers: CHA-07
+func TestCHA07Realm(t *testing.T) {
+	t.Parallel()
+	f := func(realm, want string) {
+		t.Helper()
+		challenge(t, realm, watchword.Decision{Reason: watchword.Inactive}, want)
+	}
+	f(`my "api"`, `Bearer realm="my \"api\"", error="invalid_token"`)
+	f(`a\b`, `Bearer realm="a\\b", error="invalid_token"`)
+	f(`a", error="x`, `Bearer realm="a\", error=\"x", error="invalid_token"`)
+	for _, dropped := range []string{"a\r\nSet-Cookie: x=1", "a\nb", "a\x00", "caf\u00e9", "a\tb", "a\x7f", "\xff"} {
+		f(dropped, `Bearer error="invalid_token"`)
+		challenge(t, dropped, watchword.Decision{Reason: watchword.NoToken}, "Bearer")
+	}
+}
+
+func TestRefuseIsNeverConsent(t *testing.T) {
+	t.Parallel()
+	for r := range watchword.Reason(255) {
+		w := httptest.NewRecorder()
+		Challenge{}.Refuse(w, watchword.Decision{Reason: r})
+		if w.Code < 400 || w.Body.Len() > 0 || w.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("%v: status %d, body %q, headers %v", r, w.Code, w.Body, w.Header())
+		}
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	f := func(d time.Duration, want string) {
+		t.Helper()
+		for _, r := range []watchword.Reason{watchword.CannotKnow, watchword.Misconfigured, watchword.TooManyUnknown} {
+			if got := refusal(Challenge{}, watchword.Decision{Reason: r, RetryAfter: d})["Retry-After"]; len(got) != 1 || got[0] != want {
+				t.Errorf("%v, %v: %q, want %q", r, d, got, want)
+			}
+		}
+	}
+	f(0, "1")
+	f(-time.Hour, "1")
+	f(time.Nanosecond, "1")
+	f(time.Second, "1")
+	f(time.Second+1, "2")
+	f(time.Minute, "60")
+	f(time.Minute+1, "61")
+	f(time.Hour, "3600")
+	if got := refusal(Challenge{}, watchword.Decision{Reason: watchword.Internal, RetryAfter: time.Hour})["Retry-After"]; got != nil {
+		t.Errorf("internal: Retry-After %q", got)
+	}
+}
+
+func TestRefuseSharesItsHeaders(t *testing.T) {
+	w := &discard{h: http.Header{}}
+	for _, r := range []watchword.Reason{watchword.NoToken, watchword.Inactive, watchword.CannotKnow} {
+		d := watchword.Decision{Reason: r, RetryAfter: 3 * time.Second}
+		if n := testing.AllocsPerRun(100, func() { clear(w.h); Challenge{}.Refuse(w, d) }); n != 0 {
+			t.Errorf("%v: %v allocations", r, n)
+		}
+	}
+}
+
+type discard struct{ h http.Header }
+
+func (d *discard) Header() http.Header         { return d.h }
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discard) WriteHeader(int)             {}
+
+func TestTraceKeepsOrMakesAnID(t *testing.T) {
+	t.Parallel()
+	f := func(want string, ids ...string) {
+		t.Helper()
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header["X-Request-Id"] = ids
+		w := httptest.NewRecorder()
+		id, _ := Trace(w, r)
+		if want != "" && id != want || want == "" && len(id) != 32 {
+			t.Errorf("%q: id %q, want %q", ids, id, want)
+		}
+		if got := w.Header()["X-Request-Id"]; len(got) != 1 || got[0] != id {
+			t.Errorf("%q: echoed as %q, id %q", ids, got, id)
+		}
+	}
+	f("a b~1", "a b~1")
+	f(strings.Repeat("x", 128), strings.Repeat("x", 128))
+	f("")
+	f("", "")
+	f("", strings.Repeat("x", 129))
+	f("", "a", "b")
+	f("", "a\x7f")
+	f("", "a\nb")
+	f("", "é")
+	seen := map[string]bool{}
+	for range 1000 {
+		seen[newID()] = true
+	}
+	if len(seen) != 1000 {
+		t.Errorf("%d different ids of 1000", len(seen))
+	}
+}
+
+func TestTraceparent(t *testing.T) {
+	t.Parallel()
+	const good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	f := func(want string, values ...string) {
+		t.Helper()
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header["Traceparent"] = values
+		if _, got := Trace(httptest.NewRecorder(), r); got != want {
+			t.Errorf("%q: %q, want %q", values, got, want)
+		}
+	}
+	f(good, good)
+	f("cc"+good[2:], "cc"+good[2:]+"-what-comes")
+	f("", good, good)
+	for _, bad := range []string{"", good[:54], good + "-x", "ff" + good[2:], "cc" + good[2:] + "x", strings.ToUpper(good), "00-" + strings.Repeat("0", 32) + good[35:], good[:36] + strings.Repeat("0", 16) + "-01", strings.Replace(good, "-", "_", 1), good[:53] + "zz", "0x" + good[2:]} {
+		f("", bad)
+	}
+}
+
+func TestTraceAllocatesTwiceAtMost(t *testing.T) {
+	w := &discard{h: http.Header{}}
+	r := httptest.NewRequest("GET", "/", nil)
+	if n := testing.AllocsPerRun(100, func() { clear(w.h); Trace(w, r) }); n > 2 {
+		t.Errorf("a new id: %v allocations", n)
+	}
+	r.Header["X-Request-Id"] = []string{"abc"}
+	if n := testing.AllocsPerRun(100, func() { clear(w.h); Trace(w, r) }); n != 0 {
+		t.Errorf("an id that came: %v allocations", n)
+	}
+}

@@ -1,0 +1,154 @@
+package introspection
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/door"
+)
+
+const (
+	inactive          = `{"active":false}`                    // RFC 7662 §2.2: and nothing that says why
+	notNow            = `{"error":"temporarily_unavailable"}` // RFC 6749 §4.1.2.1
+	ourFault          = `{"error":"server_error"}`            // RFC 6749 §4.1.2.1
+	maxRejectionBytes = 4 << 10
+	buffered          = 2 << 10 // net/http counts an answer up to here by itself, and cheaper
+)
+
+// answer writes what d means to a caller that was let in. Ignorance is never an inactive token.
+func (x *exchange) answer(w http.ResponseWriter, who *caller, d *watchword.Decision) {
+	switch d.Reason.Row().HTTP {
+	case http.StatusOK:
+		left, known := time.Duration(0), false
+		if d.Answer != nil {
+			left, known = d.Answer.Remaining(time.Now())
+		}
+		if d.Answer == nil || !d.Answer.Active() || known && left <= 0 { // it may have ended since it was judged
+			writeInactive(w)
+			return
+		}
+		x.active(who, d.Answer, left, known)
+		h := w.Header()
+		h["Age"] = age(d.Age)
+		if d.Standing == watchword.Stale {
+			h["X-Watchword-Degraded"] = degraded
+		}
+		x.write(w)
+	case http.StatusUnauthorized, http.StatusForbidden:
+		writeInactive(w)
+	case http.StatusBadRequest:
+		badRequest.write(w)
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		if no := rejection(d.Err); no != nil {
+			relay(w, no)
+			return
+		}
+		door.Challenge{}.Header(w.Header(), *d) // Retry-After
+		writeError(w, d.Reason.Row().HTTP, notNow)
+	default: // a fault of ours, or the caller left and reads nothing
+		writeError(w, http.StatusInternalServerError, ourFault)
+	}
+}
+
+// active assembles the answer: every member as the authorization server wrote it, or those that who may see. The life
+// that is left is told anew each time; without one that is known, nothing is made up.
+func (x *exchange) active(who *caller, a *watchword.Answer, left time.Duration, known bool) {
+	out := x.out[:0]
+	if who.shown == nil {
+		json := a.Claims().JSON()
+		out = append(out, json[:len(json)-1]...)
+	} else {
+		out = append(out, `{"active":true`...)
+		for name, value := range a.Claims().All() {
+			for i := range who.shown {
+				if who.shown[i].name == name {
+					out = append(append(out, who.shown[i].prefix...), value...)
+					break
+				}
+			}
+		}
+	}
+	if known && !who.noEnd {
+		out = strconv.AppendInt(append(out, `,"expires_in":`...), int64(left/time.Second), 10)
+	}
+	x.out = append(out, '}')
+}
+
+func (x *exchange) write(w http.ResponseWriter) {
+	h := w.Header()
+	h["Content-Type"] = typeJSON
+	if len(x.out) > buffered { // else it would go out in chunks
+		h["Content-Length"] = []string{strconv.Itoa(len(x.out))}
+	}
+	_, _ = w.Write(x.out) // a caller that is gone reads nothing
+}
+
+// writeInactive is the one answer about a token that is nothing to the caller, whatever the reason. Its Age never
+// differs either: what is remembered and not shown must look like what nobody has ever heard of.
+func writeInactive(w http.ResponseWriter) {
+	h := w.Header()
+	h["Age"] = age(0)
+	h["Content-Type"] = typeJSON
+	_, _ = io.WriteString(w, inactive)
+}
+
+func writeError(w http.ResponseWriter, status int, body string) {
+	w.Header()["Content-Type"] = typeJSON
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, body)
+}
+
+func (no *refusal) write(w http.ResponseWriter) {
+	if no.challenge != nil {
+		w.Header()["Www-Authenticate"] = no.challenge
+	}
+	writeError(w, no.status, no.body)
+}
+
+// rejection is the authorization server's refusal of a credential that is the caller's own; nil: there is none.
+func rejection(err error) *watchword.Rejection {
+	e, ok := errors.AsType[*watchword.Error](err)
+	if !ok || e.Rejection == nil || e.Rejection.Status != http.StatusUnauthorized && e.Rejection.Status != http.StatusForbidden {
+		return nil
+	}
+	return e.Rejection
+}
+
+// relay hands it back as it came.
+func relay(w http.ResponseWriter, no *watchword.Rejection) {
+	h := w.Header()
+	h["Content-Type"] = nil // net/http shall not guess one
+	if no.ContentType != "" {
+		h["Content-Type"] = []string{no.ContentType}
+	}
+	if no.Challenge != "" {
+		h["Www-Authenticate"] = []string{no.Challenge}
+	}
+	w.WriteHeader(no.Status)
+	_, _ = w.Write(no.Body[:min(len(no.Body), maxRejectionBytes)])
+}
+
+// ages are the usual Age headers, made once.
+var ages = func() (t [601][]string) {
+	for i := range t {
+		t[i] = []string{strconv.Itoa(i)}
+	}
+	return t
+}()
+
+// age is an Age header (RFC 9111 §5.1): whole seconds, rounded up, so that no caller takes evidence for younger than
+// it is.
+func age(d time.Duration) []string {
+	n := int64(max(0, d) / time.Second)
+	if d > time.Duration(n)*time.Second {
+		n++
+	}
+	if n < int64(len(ages)) {
+		return ages[n]
+	}
+	return []string{strconv.FormatInt(n, 10)}
+}
