@@ -18,32 +18,31 @@ const maxSeconds = 253402300799
 // strings, so one Answer is shared by every request that it serves. An inactive token is an Answer too, without
 // claims.
 type Answer struct {
-	claims    Claims
-	issuer    string
-	asked     time.Time
-	age       time.Duration
-	leeway    time.Duration
-	exp       int64 // unix seconds, rounded so as to shorten life; valid if has&hasExp
-	nbf       int64
-	iat       int64
-	expiresIn int64 // seconds from asked
-	sub       string
-	client    string
-	scope     string
-	session   string
-	audience  []string
-	has       member
-	active    bool
-	refresh   bool
+	claims   Claims
+	issuer   string
+	asked    time.Time
+	age      time.Duration
+	leeway   time.Duration
+	life     time.Duration // from asked until exp or the end of expires_in, whichever is first; valid if has&hasEnd
+	late     time.Duration // life with leeway on exp
+	nbf      int64         // unix seconds, rounded so as to shorten life
+	iat      int64
+	sub      string
+	client   string
+	scope    string
+	session  string
+	audience []string
+	has      member
+	active   bool
+	refresh  bool
 }
 
 type member uint8
 
 const (
-	hasExp member = 1 << iota
+	hasEnd member = 1 << iota
 	hasNbf
 	hasIat
-	hasExpiresIn
 	hasCnf
 )
 
@@ -145,7 +144,11 @@ func registeredValue(name, v string, q Quirks) (string, error) {
 		return v, nil
 	}
 	if list, isList := texts(v); isList && name == "scope" && q.ScopeArray {
-		return quote(strings.Join(list, " ")), nil
+		joined := strings.Join(list, " ")
+		if strings.Count(joined, " ") != max(0, len(list)-1) {
+			return "", errors.New("member scope has an element with a space, which is no scope")
+		}
+		return quote(joined), nil
 	}
 	if want == typeNumber && q.StringNumbers && typeString.holds(v) && number(unquote(v)) {
 		v = unquote(v)
@@ -173,19 +176,27 @@ func (a *Answer) instant(name, v string) error {
 	f = max(f, -maxSeconds)
 	switch name {
 	case "exp":
-		a.exp, a.has = int64(math.Floor(f)), a.has|hasExp
+		a.ends(time.Unix(int64(math.Floor(f)), 0).Sub(a.asked), a.leeway)
 	case "nbf":
 		a.nbf, a.has = int64(math.Ceil(f)), a.has|hasNbf
 	case "iat":
 		a.iat, a.has = int64(math.Floor(f)), a.has|hasIat
-	default: // expires_in, exi (RFC 9200 §5.10.3): the shorter of the two
-		n := int64(math.Floor(f))
-		if a.has&hasExpiresIn != 0 {
-			n = min(n, a.expiresIn)
-		}
-		a.expiresIn, a.has = n, a.has|hasExpiresIn
+	default: // expires_in, exi (RFC 9200 §5.10.3)
+		a.ends(seconds(int64(math.Floor(f))), 0)
 	}
 	return nil
+}
+
+// ends keeps the earliest of all ends that the server gave. Each counts from the asking, exp too: a wall that is set
+// back later must not bring a token back to life.
+func (a *Answer) ends(after, leeway time.Duration) {
+	const most = math.MaxInt64 / 2 // 146 years: room to add and to subtract
+	after = min(max(after, -most), most)
+	life, late := max(0, after), max(0, after+leeway)
+	if a.has&hasEnd != 0 {
+		life, late = min(life, a.life), min(late, a.late)
+	}
+	a.life, a.late, a.has = life, late, a.has|hasEnd
 }
 
 // take decodes once what every decision reads.
@@ -288,23 +299,24 @@ func (a *Answer) HasAudience(want []string) bool {
 }
 
 // Remaining is how long the token lives on after now, by exp and by expires_in, whichever ends first, without leeway;
-// zero: it is over. Not known: the server gave no end.
+// zero: it is over. More than 146 years count as 146. Not known: the server gave no end.
 func (a *Answer) Remaining(now time.Time) (left time.Duration, known bool) {
-	left = math.MaxInt64
-	if a.has&hasExp != 0 {
-		left, known = time.Unix(a.exp, 0).Sub(now.Round(0)), true // the wall: exp is a date
+	if a.has&hasEnd == 0 {
+		return math.MaxInt64, false
 	}
-	if a.has&hasExpiresIn != 0 {
-		left, known = min(left, seconds(a.expiresIn)-Age(now, a.asked)), true
-	}
-	return max(0, left), known
+	return max(0, a.life-max(0, Age(now, a.asked))), true
 }
 
-func (a *Answer) expired(now time.Time, leeway time.Duration) bool {
-	if a.has&hasExp != 0 && now.Unix() >= a.exp && now.Add(-leeway).Unix() >= a.exp {
-		return true
+// expired reports whether a is over, on exp with or without leeway.
+func (a *Answer) expired(now time.Time, leeway bool) bool {
+	if a.has&hasEnd == 0 {
+		return false
 	}
-	return a.has&hasExpiresIn != 0 && Age(now, a.asked) >= seconds(a.expiresIn)
+	end := a.life
+	if leeway {
+		end = a.late
+	}
+	return Age(now, a.asked) >= end
 }
 
 func (a *Answer) early(now time.Time) bool {

@@ -103,7 +103,7 @@ func (q *Query) Weigh(a *Answer) Standing {
 // MaxStaleness and MaxAge were only this share (0 to 1) of what they are.
 func (q *Query) WeighAhead(a *Answer, share float64) (s Standing, due bool) {
 	asOf := a.AsOf()
-	if !q.since(asOf) || a.expired(q.At, a.leeway) {
+	if !q.since(asOf) || a.expired(q.At, true) {
 		return Unusable, false
 	}
 	age := Age(q.At, asOf)

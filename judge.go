@@ -26,7 +26,7 @@ var clauses = [...]clause{
 		return map[bool]string{true: "the authorization server says active", false: "the authorization server says inactive"}[a.active]
 	}},
 	{"not expired", Expired, func(p *Policy, a *Answer, now time.Time) bool {
-		return !a.expired(now, p.leeway(a))
+		return !a.expired(now, !p.Relay) // a caller of the introspection door adds its own leeway
 	}, func(_ *Policy, a *Answer, now time.Time) string {
 		if left, known := a.Remaining(now); known {
 			return "lives for " + left.Truncate(time.Second).String()
@@ -72,14 +72,6 @@ var clauses = [...]clause{
 		}
 		return required("all of", p.Scopes)
 	}},
-}
-
-// leeway lengthens life only where Watchword itself decides; a caller of the introspection door adds its own.
-func (p *Policy) leeway(a *Answer) time.Duration {
-	if p.Relay {
-		return 0
-	}
-	return a.leeway
 }
 
 func required(how string, list []string) string {

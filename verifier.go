@@ -231,7 +231,7 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Deci
 			}
 			next.question(void.Questioned)
 		}
-		over := a.active && a.expired(now, a.leeway) // sure, however old the evidence
+		over := a.active && a.expired(now, true) // sure, however old the evidence
 		if s := next.Weigh(a); s == Fresh || s == Stale && q.Weigh(a) == Stale || over {
 			d.Answer, d.Standing, d.Age = a, s, max(0, Age(at, a.AsOf()))
 			d.Reason = Judge(d.Policy, a, now)
