@@ -2,6 +2,5 @@
 // and Keycloak, and the gateways nginx, Caddy, HAProxy and Envoy, each driven with the configuration files that users
 // copy from deploy/. Traefik takes part by recorded requests (testdata/traefik).
 //
-// The tests build and drive the binary and import the public API only. `setup` installs the servers; `run` does
-// everything and prints the seconds of each step. A server that is not installed fails its tests: nothing is skipped.
+// The tests build and drive the binary and import the public API only. `setup` installs the servers. A server that is not installed fails its tests: nothing is skipped.
 package interop

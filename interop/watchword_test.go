@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -27,7 +28,12 @@ var binary = sync.OnceValues(func() (string, error) {
 
 var buildDir string
 
+// TestMain lets all tests run at once: most of their time goes into waiting for servers to start and tokens to age.
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
 	dir, err := os.MkdirTemp("", "watchword-interop")
 	if err != nil {
 		panic(err)
