@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -505,16 +504,12 @@ func TestCAC03AnswersAreImmutable(t *testing.T) {
 	for range 4 {
 		wg.Go(func() { // the race detector sees any write
 			for range 50 {
-				list, _ := watchword.Strings(func() string { v, _ := a.Claims().Get("aud"); return v }())
+				aud, _ := a.Claims().Get("aud")
+				list, _ := watchword.Strings(aud)
 				list[0] = "mallory"
-				c := a.Claims()
-				c = watchword.Claims{}
-				_ = c
-				*(&[]time.Time{a.AsOf()}[0]) = time.Time{}
 				if got := whole(a); got != want {
 					t.Errorf("changed to %s", got)
 				}
-				runtime.Gosched()
 			}
 		})
 	}
@@ -573,10 +568,10 @@ func FuzzParseAnswer(f *testing.F) {
 			t.Fatalf("read again, strictly: %v, %v", again, err)
 		}
 		if exp, ok := new(big.Float).SetString(string(raw["exp"])); ok && a.Active() {
-			over, _ := exp.Cmp(big.NewFloat(float64(start.Unix()+later%1e6))), 0
-			reason := watchword.Judge(&watchword.Policy{Relay: true}, a, both(time.Duration(later%1e6)*time.Second))
-			if over <= 0 && reason != watchword.Expired {
-				t.Fatalf("exp %s, %d s after start: %v", raw["exp"], later%1e6, reason)
+			later %= 1e6
+			reason := watchword.Judge(anyone, a, both(time.Duration(later)*time.Second))
+			if past := exp.Cmp(big.NewFloat(float64(start.Unix()+later))) <= 0; past && later >= 0 && !(reason == watchword.Expired || reason == watchword.Inactive) {
+				t.Fatalf("exp %s, %d s after start: %v", raw["exp"], later, reason)
 			}
 		}
 		if left, _ := a.Remaining(both(time.Duration(max(0, later)))); left < 0 || left > math.MaxInt64 {
