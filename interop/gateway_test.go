@@ -2,9 +2,11 @@ package interop
 
 import (
 	"errors"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -18,6 +20,7 @@ type site struct {
 	api     string // host:port of the backend
 	door    string // where the forward-auth door listens: a socket's path or host:port
 	gateway string // host:port of the gateway, where the tests knock
+	ours    *watchword
 	marks   marks
 }
 
@@ -29,6 +32,8 @@ type marks struct {
 	ambiguous int
 	// twoCredentials is the status of a request with two Authorization headers.
 	twoCredentials int
+	// gone and hung are the statuses when Watchword is not there, and when it does not answer in time.
+	gone, hung int
 }
 
 // newSite starts all but the gateway. The configuration is deploy/<name>/watchword.yaml with the door on a socket, as
@@ -43,7 +48,7 @@ func newSite(t *testing.T, name, network string) *site {
 		listen = "listen: " + s.door + "\n    trusted_proxies: [127.0.0.1/32]"
 	}
 	admin := freePort(t)
-	serve(t, deployed(t, name+"/watchword.yaml",
+	s.ours = serve(t, deployed(t, name+"/watchword.yaml",
 		"https://as.example/introspect", s.as.introspection(),
 		"/etc/watchword/secret", write(t, dir, "secret", "rs-secret\n"),
 		"max_staleness: 30s", "max_staleness: "+staleness.String(),
@@ -60,7 +65,7 @@ const (
 	exampleAPI     = "127.0.0.1:8000"
 )
 
-// judge is the whole list that every gateway has to pass. It ends by killing the authorization server.
+// judge is the whole list that every gateway has to pass. It ends by killing the authorization server, then Watchword.
 func (s *site) judge(t *testing.T) {
 	ann := s.as.token(t, "ann", forAPI)
 	t.Run("accepts", func(t *testing.T) { s.accepts(t, ann) })
@@ -71,6 +76,7 @@ func (s *site) judge(t *testing.T) {
 	t.Run("expired", func(t *testing.T) { s.expired(t) })
 	t.Run("revoked", func(t *testing.T) { s.revoked(t) })
 	t.Run("unavailable", func(t *testing.T) { s.unavailable(t) })
+	t.Run("without Watchword", func(t *testing.T) { s.without(t, ann) })
 }
 
 func (s *site) ask(t *testing.T, a ask) reply {
@@ -297,4 +303,31 @@ func (s *site) unavailable(t *testing.T) {
 		}
 	}
 	s.ask(t, ask{target: "/orders/1"}).refused(t, "no token, the AS dead", 401)
+}
+
+// without: the gateway lets nobody by while Watchword is gone, nor while it hangs, and asks a hanging one once.
+func (s *site) without(t *testing.T, ann string) {
+	s.ours.stop()
+	a := ask{target: "/orders/1", token: ann, headers: []string{"X-Auth-Subject: mallory"}}
+	s.ask(t, a).refused(t, "Watchword gone", s.marks.gone)
+
+	network := "tcp"
+	if strings.HasPrefix(s.door, "/") {
+		network = "unix"
+	}
+	hanging, err := net.Listen(network, s.door)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int32
+	server := &http.Server{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		<-r.Context().Done()
+	})}
+	go func() { _ = server.Serve(hanging) }()
+	t.Cleanup(func() { _ = server.Close() })
+	s.ask(t, a).refused(t, "Watchword hangs", s.marks.hung)
+	if n := asked.Load(); n != 1 {
+		t.Errorf("a hanging Watchword was asked %d times for one request", n)
+	}
 }
