@@ -190,8 +190,7 @@ func (a *Answer) instant(name, v string) error {
 // ends keeps the earliest of all ends that the server gave. Each counts from the asking, exp too: a wall that is set
 // back later must not bring a token back to life.
 func (a *Answer) ends(after, leeway time.Duration) {
-	const most = math.MaxInt64 / 2 // 146 years: room to add and to subtract
-	after = min(max(after, -most), most)
+	after = min(max(after, -longest), longest)
 	life, late := max(0, after), max(0, after+leeway)
 	if a.has&hasEnd != 0 {
 		life, late = min(life, a.life), min(late, a.late)

@@ -10,6 +10,9 @@ import (
 // DefaultMaxAge is Freshness.MaxAge where it is zero, unless MaxStaleness is longer.
 const DefaultMaxAge = 10 * time.Minute
 
+// longest is the longest time that is reckoned with, 146 years: two of them add up without wrapping around.
+const longest time.Duration = math.MaxInt64 / 2
+
 // Freshness is the promise that a policy makes about revoked tokens: a check that begins MaxStaleness after the
 // authorization server stopped calling a token active never accepts it. The zero value asks every time.
 type Freshness struct {
@@ -27,6 +30,9 @@ func (f Freshness) Validate() error {
 	}{{"max_staleness", f.MaxStaleness}, {"max_age", f.MaxAge}, {"stale_if_error", f.StaleIfError}} {
 		if b.d < 0 {
 			errs = append(errs, fmt.Errorf("%s is %v: a bound cannot be negative", b.name, b.d))
+		}
+		if b.d > longest {
+			errs = append(errs, fmt.Errorf("%s is longer than 146 years: nothing may be believed for ever", b.name))
 		}
 	}
 	if f.MaxAge > 0 && f.MaxAge < f.MaxStaleness {
