@@ -144,6 +144,25 @@ func readPath(raw string) (string, bool) {
 	return decoded, true
 }
 
+// Covers: T23
+func TestT23EveryShortPath(t *testing.T) {
+	t.Parallel()
+	atoms := []string{"/", ".", " ", "a", "%20", "%2e", "%2F", "%c3%a9", "%ff", "%", ";", "\\", "%25"}
+	var try func(raw string, left int)
+	try = func(raw string, left int) {
+		got, ok := Path(raw)
+		if want, wantOK := readPath(raw); got != want || ok != wantOK {
+			t.Errorf("%q: %q, %v; the rules say %q, %v", raw, got, ok, want, wantOK)
+		}
+		for _, a := range atoms {
+			if left > 0 {
+				try(raw+a, left-1)
+			}
+		}
+	}
+	try("/", 4)
+}
+
 func FuzzPath(f *testing.F) {
 	for _, seed := range []string{"/", "/a%20b/.well-known/%c3%a9", "/a/../b", "/%2e%2e//;x", "/a./b%20/", "/%e2%80%a4", "/%C2%80", "a", "/%"} {
 		f.Add(seed)

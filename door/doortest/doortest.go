@@ -37,18 +37,22 @@ type Answer struct {
 	Body       string
 }
 
-// Verifier gives the same Decision always and keeps what it was asked. Safe for concurrent use.
+// Verifier gives the same Decision always, except that a Request with a Problem is refused for it, and keeps what it
+// was asked. Safe for concurrent use.
 type Verifier struct {
 	Decision watchword.Decision
 	mu       sync.Mutex
 	asked    []watchword.Request
 }
 
-// Verify returns v.Decision.
+// Verify decides.
 func (v *Verifier) Verify(_ context.Context, r watchword.Request) watchword.Decision {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.asked = append(v.asked, r)
+	if r.Problem != watchword.OK {
+		return watchword.Decision{Reason: r.Problem}
+	}
 	return v.Decision
 }
 
