@@ -10,7 +10,7 @@ import (
 // Covers: FWD-04 T19 T20 T21 T22 T23 T25
 func TestEnvoy(t *testing.T) {
 	t.Parallel()
-	path, err := os.ReadFile(cache(t, "envoy", ".path"))
+	path, err := os.ReadFile(installed(t, "envoy", ".path"))
 	if err != nil {
 		t.Fatalf("no Envoy (interop/setup installs it): %v", err)
 	}

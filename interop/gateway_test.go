@@ -20,7 +20,7 @@ type site struct {
 	api     string // host:port of the backend
 	door    string // where the forward-auth door listens: a socket's path or host:port
 	gateway string // host:port of the gateway, where the tests knock
-	ours    *watchword
+	ours    *daemon
 	marks   marks
 }
 

@@ -4,4 +4,6 @@ go 1.26.0
 
 require github.com/watchword-dev/watchword v0.0.0
 
+require github.com/maypok86/otter/v2 v2.4.0 // indirect
+
 replace github.com/watchword-dev/watchword => ../

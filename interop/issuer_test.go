@@ -15,7 +15,7 @@ import (
 
 // front is a Watchword that faces callers (introspection door) and gateways (forward-auth door) at once.
 type front struct {
-	*watchword
+	*daemon
 	introspect string // the introspection door's URL
 	door       string // the forward-auth door, host:port
 	admin      string
@@ -44,7 +44,7 @@ doors:
 admin: {listen: ` + admin + `}
 `
 	return &front{
-		watchword:  serve(t, config, admin, "ORDERS_SECRET=orders-secret"),
+		daemon:     serve(t, config, admin, "ORDERS_SECRET=orders-secret"),
 		introspect: "http://" + introspect + "/introspect", door: door, admin: admin,
 	}
 }

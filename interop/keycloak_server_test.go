@@ -22,7 +22,7 @@ type keycloak struct {
 
 func startKeycloak(t *testing.T) *keycloak {
 	t.Helper()
-	homes, err := filepath.Glob(cache(t, "keycloak-*", "bin", "kc.sh"))
+	homes, err := filepath.Glob(installed(t, "keycloak-*", "bin", "kc.sh"))
 	if err != nil || len(homes) != 1 {
 		t.Fatalf("no Keycloak, or more than one: %v %v (interop/setup installs it)", homes, err)
 	}

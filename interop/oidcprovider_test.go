@@ -36,7 +36,7 @@ func startOIDCProvider(t *testing.T, env ...string) *oidcProvider {
 	t.Cleanup(func() { script.Close() })
 	// The script comes by stdin, so that its imports are resolved in the folder that setup filled.
 	cmd := exec.Command("node", "--input-type=module", "-")
-	cmd.Dir = cache(t, "node")
+	cmd.Dir = installed(t, "node")
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdin = script
 	out, in, err := os.Pipe()

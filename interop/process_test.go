@@ -169,8 +169,8 @@ func socketDir(t *testing.T) string {
 	return dir
 }
 
-// cache is the folder that interop/setup fills.
-func cache(t *testing.T, path ...string) string {
+// installed is the folder that interop/setup fills.
+func installed(t *testing.T, path ...string) string {
 	t.Helper()
 	dir := os.Getenv("WATCHWORD_INTEROP_CACHE")
 	if dir == "" {

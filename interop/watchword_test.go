@@ -44,8 +44,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// watchword is a running `watchword serve`.
-type watchword struct {
+// daemon is a running `watchword serve`.
+type daemon struct {
 	*process
 	config string // its file
 }
@@ -61,12 +61,12 @@ func watchwordCommand(t *testing.T, args ...string) *exec.Cmd {
 }
 
 // serve runs Watchword with this configuration, whose admin listener is the address given, until it is ready.
-func serve(t *testing.T, config, admin string, env ...string) *watchword {
+func serve(t *testing.T, config, admin string, env ...string) *daemon {
 	t.Helper()
 	path := write(t, t.TempDir(), "watchword.yaml", config)
 	cmd := watchwordCommand(t, "serve", "--config", path)
 	cmd.Env = append(os.Environ(), env...)
-	w := &watchword{process: start(t, "watchword", cmd), config: path}
+	w := &daemon{process: start(t, "watchword", cmd), config: path}
 	w.ready(t, patience, answers("http://"+admin+"/readyz", http.StatusOK))
 	return w
 }
