@@ -25,10 +25,14 @@ var exchanges = sync.Pool{New: func() any {
 	return &exchange{body: make([]byte, 0, 2<<10), out: make([]byte, 0, 2<<10)}
 }}
 
-// release wipes the body: it holds a token, and maybe a secret.
-func (x *exchange) release() {
+// wipe forgets the body: it holds a token, and maybe a secret.
+func (x *exchange) wipe() {
 	clear(x.body)
 	x.form = form{}
+}
+
+func (x *exchange) release() {
+	x.wipe()
 	if cap(x.body) <= keepBytes && cap(x.out) <= keepBytes {
 		exchanges.Put(x)
 	}

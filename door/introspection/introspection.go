@@ -122,6 +122,10 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ask.Credential = x.form.credential(r.Header["Authorization"])
 	}
 	decision := d.verifier.Verify(r.Context(), ask)
+	if no := rejection(decision.Err); no != nil && d.forward != nil {
+		relay(w, no)
+		return
+	}
 	x.answer(w, who, &decision)
 }
 
@@ -151,7 +155,7 @@ func (d *Door) read(r *http.Request, x *exchange) (*caller, *refusal) {
 	switch {
 	case f.doubled, header != "" && f.secret(), len(f.clientSecret) > 0 && len(f.assertion) > 0:
 		return who, badRequest // RFC 6749 §2.3: never more than one method
-	case header != "" && !names(header, f.clientID):
+	case header != "" && string(f.clientID) != who.clientID && !names(header, f.clientID):
 		return who, badRequest
 	case header == "" && d.forward != nil && !f.secret():
 		return who, unauthenticated("")
@@ -177,9 +181,9 @@ func authorization(h http.Header) (value string, several bool) {
 	return "", true // nobody can say which counts (RFC 9110 §5.3)
 }
 
-// bound reads max-age of a request (RFC 9111 §5.2.1.1): how old an answer the caller accepts, by its Age. Several mean
-// the smallest; what is no number of seconds means nothing. No other directive counts: generic clients send no-cache
-// without meaning it.
+// bound reads max-age of a request (RFC 9111 §5.2.1.1): how old an answer the caller accepts, by its Age, and nothing
+// stale beyond that. Several mean the smallest; what is no number of seconds means nothing. No other directive counts:
+// generic clients send no-cache without meaning it.
 func bound(cacheControl []string) *watchword.Freshness {
 	seconds, said := int64(0), false
 	for _, line := range cacheControl {

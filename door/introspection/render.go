@@ -43,10 +43,6 @@ func (x *exchange) answer(w http.ResponseWriter, who *caller, d *watchword.Decis
 	case http.StatusBadRequest:
 		badRequest.write(w)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		if no := rejection(d.Err); no != nil {
-			relay(w, no)
-			return
-		}
 		door.Challenge{}.Header(w.Header(), *d) // Retry-After
 		writeError(w, d.Reason.Row().HTTP, notNow)
 	default: // a fault of ours, or the caller left and reads nothing
