@@ -13,8 +13,9 @@ const redacted = "REDACTED"
 const MaxTokenBytes = 16 << 10
 
 // Token is an access token as presented, byte for byte. However it is printed, logged or marshalled it reads
-// REDACTED; string(t) is the only way to its bytes. (An unexported struct field escapes that: fmt prints it raw. Keep
-// tokens in exported fields or behind a Format method.)
+// REDACTED; string(t) is the only way to its bytes. Three things are beyond the reach of a type: fmt prints unexported
+// struct fields raw (keep tokens in exported ones, or behind a Format method), its verbs %p and %w skip every method,
+// and encoding/json writes the keys of a map as they are (never key one by Token; Key is made for that).
 type Token string
 
 // Format prints REDACTED for every verb.
@@ -79,6 +80,9 @@ type Pepper [32]byte
 
 // Format prints REDACTED for every verb.
 func (Pepper) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, redacted) }
+
+// MarshalText returns REDACTED.
+func (Pepper) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // asking is the fixed first block of every Key of one issuer and one way of asking: the pepper, then a digest of the
 // length-prefixed parts. Its length is one SHA-256 block, so what follows cannot be confused with it.
