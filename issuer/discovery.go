@@ -203,8 +203,9 @@ func private(peer net.Addr) bool {
 func methods(claims watchword.Claims) []string {
 	for _, name := range []string{"introspection_endpoint_auth_methods_supported", "token_endpoint_auth_methods_supported"} {
 		if v, ok := claims.Get(name); ok {
-			list, _ := watchword.Strings(v)
-			return list
+			if list, is := watchword.Strings(v); is {
+				return append([]string{}, list...) // an empty list names none
+			}
 		}
 	}
 	return nil

@@ -54,7 +54,7 @@ type Client struct {
 	hint      string // "&token_type_hint=…", or empty
 	plain     bool   // http on loopback
 	keys      keyring
-	cert      *certificate // nil: none
+	cert      *certificate   // nil: none
 	roots     *x509.CertPool // nil: the system's
 	transport atomic.Pointer[http.Transport]
 	target    atomic.Pointer[target] // nil: not discovered yet
