@@ -1,0 +1,189 @@
+// Package observe shows what Watchword does: metrics for Prometheus, a log of decisions, health.
+//
+// Nothing here holds a token: labels come from the configuration and from closed lists, and the decision log knows a
+// token only by a keyed fingerprint.
+package observe
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/watchword-dev/watchword"
+)
+
+// CacheStats is a look at a cache of answers.
+type CacheStats struct {
+	Entries, Bytes                 int64             // active answers
+	InactiveEntries, InactiveBytes int64             // inactive answers, in their own store
+	Lookups                        map[string]uint64 // since the start, by result: hit, miss, …
+}
+
+// MetricsConfig makes Metrics. The zero value is good.
+type MetricsConfig struct {
+	Cache func() CacheStats // called at every scrape, from any goroutine; nil: no metrics of a cache
+	Log   *slog.Logger      // what goes wrong while metrics are collected; nil: slog.Default
+}
+
+// Metrics is every metric of one process, in a registry of its own. It is an Observer; its methods are safe for
+// concurrent use. Make it with NewMetrics. docs/metrics.md lists what it shows.
+type Metrics struct {
+	registry  *prometheus.Registry
+	log       *slog.Logger
+	decisions *decisions
+	ages      *ages
+	requests  *prometheus.CounterVec
+	seconds   *prometheus.HistogramVec
+	headers   *prometheus.CounterVec
+	dropped   prometheus.Counter
+	info      *prometheus.GaugeVec
+	loaded    prometheus.Gauge
+
+	mu   sync.Mutex
+	hash string // shown by info
+}
+
+// NewMetrics makes Metrics.
+func NewMetrics(c MetricsConfig) *Metrics {
+	m := &Metrics{
+		registry:  prometheus.NewRegistry(),
+		log:       c.Log,
+		decisions: newDecisions(),
+		ages:      newAges(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_issuer_requests_total",
+			Help: "Questions to an authorization server, by what came of it: active, inactive, or why there was no answer."}, []string{"issuer", "outcome"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "watchword_issuer_request_seconds",
+			Help:    "How long an authorization server took, retries included.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+			// Also a native histogram, for servers that scrape those.
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"issuer"}),
+		headers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_identity_headers_dropped_total",
+			Help: "Identity headers sent empty because the claim cannot be one: neither text, number, boolean nor list of texts, or not printable ASCII."}, []string{"header"}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "watchword_decision_log_dropped_total",
+			Help: "Decisions missing in the decision log: its sink was too slow or refused them."}),
+		info: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "watchword_config_info",
+			Help: "Always 1; hash tells the configuration that serves."}, []string{"hash"}),
+		loaded: prometheus.NewGauge(prometheus.GaugeOpts{Name: "watchword_config_last_load_successful",
+			Help: "1, or 0 if the configuration was last found to be bad, so that the one before it still serves."}),
+	}
+	m.registry.MustRegister(m.decisions, m.ages, m.requests, m.seconds, m.headers, m.dropped, m.info, m.loaded,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
+	if c.Cache != nil {
+		m.registry.MustRegister(newCacheCollector(c.Cache))
+	}
+	if m.log == nil {
+		m.log = slog.Default()
+	}
+	return m
+}
+
+// Observe counts a decision and the age of the evidence that it accepted. It allocates nothing and takes no lock,
+// but for the first decision of a policy.
+func (m *Metrics) Observe(r watchword.Request, d watchword.Decision, _ time.Duration) {
+	m.decisions.count(r.Door, &d)
+	if d.Allowed() {
+		m.ages.observe(d.Age, d.Key[0])
+	}
+}
+
+// Measure returns a Source that asks next, and counts and times every question. It belongs right around the client of
+// an authorization server, below any cache.
+func (m *Metrics) Measure(next watchword.Source) watchword.Source {
+	return watchword.SourceFunc(func(ctx context.Context, q watchword.Query) (*watchword.Answer, error) {
+		began := time.Now()
+		a, err := next.Introspect(ctx, q)
+		m.requests.WithLabelValues(label(q.Issuer), outcome(a, err)).Inc()
+		m.seconds.WithLabelValues(label(q.Issuer)).Observe(time.Since(began).Seconds())
+		return a, err
+	})
+}
+
+func outcome(a *watchword.Answer, err error) string {
+	var failure watchword.Failure
+	switch {
+	case errors.As(err, &failure):
+		return failure.Error()
+	case err != nil || a == nil:
+		return "unknown"
+	case a.Active():
+		return "active"
+	}
+	return "inactive"
+}
+
+// HeaderDropped counts an identity header that had to be sent empty. header comes from the configuration.
+func (m *Metrics) HeaderDropped(header string) { m.headers.WithLabelValues(label(header)).Inc() }
+
+// Configured tells that the configuration with this hash serves from now on.
+func (m *Metrics) Configured(hash string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.loaded.Set(1)
+	m.info.WithLabelValues(label(hash)).Set(1)
+	if m.hash != label(hash) {
+		m.info.DeleteLabelValues(m.hash)
+	}
+	m.hash = label(hash)
+}
+
+// ConfigRefused tells that a new configuration was bad, and that the old one still serves.
+func (m *Metrics) ConfigRefused() { m.loaded.Set(0) }
+
+// Handler serves the metrics in the format that the scraper asks for: Prometheus text, OpenMetrics or protobuf. What
+// cannot be collected is logged and counted, and the rest is served: alerts need it most then.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		Registry:            m.registry, // promhttp_metric_handler_errors_total
+		ErrorHandling:       promhttp.ContinueOnError,
+		ErrorLog:            slog.NewLogLogger(m.log.Handler(), slog.LevelError),
+		EnableOpenMetrics:   true,
+		MaxRequestsInFlight: 8,
+	})
+}
+
+// cacheCollector reads a cache once for each scrape.
+type cacheCollector struct {
+	read                                                    func() CacheStats
+	entries, bytes, inactiveEntries, inactiveBytes, lookups *prometheus.Desc
+}
+
+func newCacheCollector(read func() CacheStats) *cacheCollector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	return &cacheCollector{
+		read:            read,
+		entries:         desc("watchword_cache_entries", "Active answers that are remembered."),
+		bytes:           desc("watchword_cache_bytes", "Memory that they take, bounded by cache.max_bytes."),
+		inactiveEntries: desc("watchword_cache_inactive_entries", "Inactive answers that are remembered."),
+		inactiveBytes:   desc("watchword_cache_inactive_bytes", "Memory that they take, bounded by cache.inactive.max_bytes."),
+		lookups:         desc("watchword_lookups_total", "Look-ups in the cache, by what they found.", "result"),
+	}
+}
+
+func (c *cacheCollector) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.entries, c.bytes, c.inactiveEntries, c.inactiveBytes, c.lookups} {
+		to <- d
+	}
+}
+
+func (c *cacheCollector) Collect(to chan<- prometheus.Metric) {
+	s := c.read()
+	gauge := func(d *prometheus.Desc, v int64) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
+	}
+	gauge(c.entries, s.Entries)
+	gauge(c.bytes, s.Bytes)
+	gauge(c.inactiveEntries, s.InactiveEntries)
+	gauge(c.inactiveBytes, s.InactiveBytes)
+	for result, n := range s.Lookups {
+		to <- prometheus.MustNewConstMetric(c.lookups, prometheus.CounterValue, float64(n), label(result))
+	}
+}
