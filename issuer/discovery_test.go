@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -274,14 +275,24 @@ func TestDSC01_DSC02RunFindsRefreshesAndKeeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var net memnet.Network
 		var phase atomic.Int32
+		var mu sync.Mutex
 		var times []time.Duration
 		start := time.Now()
+		looked := func() []time.Duration { // since it was last called
+			mu.Lock()
+			defer mu.Unlock()
+			all := times
+			times = nil
+			return all
+		}
 		net.Serve(t, "localhost:80", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == "POST" {
 				says(`{"active":true,"sub":"`+r.URL.Path+`"}`)(w, r)
 				return
 			}
+			mu.Lock()
 			times = append(times, time.Since(start))
+			mu.Unlock()
 			switch phase.Load() {
 			case 0:
 				status(503)(w, r)
@@ -301,23 +312,23 @@ func TestDSC01_DSC02RunFindsRefreshesAndKeeps(t *testing.T) {
 		at := func(d time.Duration) { time.Sleep(time.Until(start.Add(d))); synctest.Wait() }
 		at(30 * time.Second)
 		failure(t, c, watchword.ConfigError)
-		if n := len(times); n < 5 || n > 8 {
-			t.Errorf("%d attempts in 30 s: %v", n, times)
+		if at := looked(); len(at) < 5 || len(at) > 8 {
+			t.Errorf("attempts in 30 s: %v", at)
 		}
 		phase.Store(1)
 		at(100 * time.Second)
 		if got := answer(t, c).Subject(); got != "/one" {
 			t.Errorf("asked at %s", got)
 		}
-		times = nil
+		looked()
 		phase.Store(2)
 		at(59 * time.Minute)
-		if len(times) != 0 {
-			t.Errorf("looked again at %v", times)
+		if at := looked(); len(at) != 0 {
+			t.Errorf("looked again at %v", at)
 		}
 		at(62 * time.Minute)
-		if got := answer(t, c).Subject(); got != "/one" || len(times) == 0 {
-			t.Errorf("asked at %s after %d bad documents", got, len(times))
+		if got, at := answer(t, c).Subject(), looked(); got != "/one" || len(at) == 0 {
+			t.Errorf("asked at %s after bad documents at %v", got, at)
 		}
 		phase.Store(3)
 		at(64 * time.Minute)
