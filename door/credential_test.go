@@ -68,7 +68,7 @@ func TestCHA02_MW01_T16TwoCredentials(t *testing.T) {
 func TestT16_MW01MalformedTokens(t *testing.T) {
 	t.Parallel()
 	for _, junk := range []string{"Bearer", "Bearer ", "Bearer\tabc", "Bearer \tabc", "Bearer abc ", "Bearer abc\t", "Bearer a b", "Bearer abc def=", "Bearer =", "Bearer ==", "Bearer a=b", "Bearer a,b", "Bearer a,",
-		"Bearer a\r\nX: y", "Bearer a\x00", "Bearer a\x7f", "Bearer a\xff", "Bearer é", `Bearer "abc"`, "Bearer a&token=b", "Bearer a%20b", "Bearer:abc", "Bearer,abc", "Bearer/abc d"} {
+		"Bearer a\r\nX: y", "Bearer a\x00", "Bearer a\x7f", "Bearer a\xff", "Bearer é", `Bearer "abc"`, "Bearer a&token=b", "Bearer a%20b", "Bearer:abc", "Bearer,abc", "Bearer/abc", "Bearer/abc d"} {
 		credential(t, watchword.MalformedToken, "", "", junk)
 	}
 }

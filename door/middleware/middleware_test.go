@@ -133,6 +133,10 @@ func TestMW01RequestAsItIs(t *testing.T) {
 	if got := v.Asked()[0].Peer; got != "198.51.100.7" {
 		t.Errorf("behind proxies: peer %s", got)
 	}
+	r.RemoteAddr = "@" // a unix socket: nobody said that who connects there is a proxy
+	if _, got := heard(t, r); got.Peer != "@" {
+		t.Errorf("on a unix socket: peer %s", got.Peer)
+	}
 }
 
 // Covers: POP-14 POP-20 T1
