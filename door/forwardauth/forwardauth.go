@@ -112,7 +112,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	decision := d.decide(w, r)
 	status := decision.Reason.Row().HTTP
 	if d.config.Profile == Nginx {
-		h["X-Watchword-Reason"] = words[decision.Reason]
+		h["X-Watchword-Reason"] = words[min(int(decision.Reason), len(words)-1)] // the last is internal, as in Row
 		if status != http.StatusOK && status != http.StatusUnauthorized {
 			status = http.StatusForbidden
 		}

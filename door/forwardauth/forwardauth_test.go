@@ -86,6 +86,15 @@ func TestFWD01NginxProfile(t *testing.T) {
 	}
 }
 
+func TestFWD01UnknownReasonIsInternal(t *testing.T) {
+	t.Parallel()
+	w := httptest.NewRecorder()
+	open(t, Config{Verifier: &doortest.Verifier{Decision: watchword.Decision{Reason: 200}}, Profile: Nginx}).ServeHTTP(w, ask("GET", "/", bearer, "X-Forwarded-Method: GET", "X-Forwarded-Uri: /"))
+	if got := w.Header().Get("X-Watchword-Reason"); w.Code != 403 || got != "internal" {
+		t.Errorf("%d %q", w.Code, got)
+	}
+}
+
 func TestDegradedIsMarked(t *testing.T) {
 	t.Parallel()
 	for _, c := range doortest.Cases() {
