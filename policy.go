@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Policy says whom to ask, how fresh, and what to require. Plain data; New copies it.
@@ -37,8 +38,10 @@ func (p *Policy) validate() error {
 	if err := p.Freshness.Validate(); err != nil {
 		errs = append(errs, err)
 	}
-	if slices.Contains(p.Scopes, "") {
-		errs = append(errs, errors.New("an empty scope can never be held"))
+	for _, s := range p.Scopes { // RFC 6749 §3.3: anything else can never be held, and would break a challenge
+		if s == "" || strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '\\' }) {
+			errs = append(errs, fmt.Errorf("scope %q is not visible ASCII without quote and backslash", s))
+		}
 	}
 	if slices.Contains(p.Audience, "") {
 		errs = append(errs, errors.New("an empty audience can never be held"))

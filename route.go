@@ -1,12 +1,15 @@
 package watchword
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Match selects requests. An absent list selects all.
@@ -55,10 +58,16 @@ func pathMatches(pattern, path string) bool {
 	return pattern == path
 }
 
-// normalHost drops port, final dot and case. An IPv6 literal keeps its brackets.
+// normalHost drops port, final dot and case. An IPv6 literal keeps its brackets; what is no host stays as it is.
 func normalHost(host string) string {
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && i > strings.LastIndexByte(host, ']') {
-		host = host[:i]
+	tail := host[strings.LastIndexByte(host, ']')+1:]
+	if strings.Count(tail, ":") == 1 {
+		host = host[:len(host)-len(tail)+strings.IndexByte(tail, ':')]
+	}
+	for i := range len(host) {
+		if host[i] >= utf8.RuneSelf {
+			return host // Unicode would fold the Kelvin sign to k
+		}
 	}
 	return strings.ToLower(strings.TrimSuffix(host, ".")) // no allocation where nothing changes
 }
@@ -71,6 +80,11 @@ func (m *Match) validate() error {
 		}
 		if i := strings.IndexByte(p, '*'); i >= 0 && i != len(p)-1 {
 			errs = append(errs, fmt.Errorf("path %q: * may only be the last character", p))
+		}
+	}
+	for _, h := range m.Hosts {
+		if h != "" && normalHost(h) == "" {
+			errs = append(errs, fmt.Errorf("host %q has no name", h))
 		}
 	}
 	if slices.Contains(m.Hosts, "") || slices.Contains(m.Methods, "") {
@@ -135,8 +149,11 @@ func (rt *route) whom(t Token, all []*issuer) *issuer {
 	if len(all) == 1 && chosen != nil {
 		return chosen // there is no other to take it for; a JWT need not be read
 	}
-	iss := jwtIssuer(t)
-	if iss == "" {
+	iss, sure := jwtIssuer(t)
+	switch {
+	case !sure:
+		return nil
+	case iss == "":
 		return chosen
 	}
 	named := func(i *issuer) bool { return i.ID == iss }
@@ -152,20 +169,18 @@ func (rt *route) whom(t Token, all []*issuer) *issuer {
 }
 
 // jwtIssuer reads iss of what looks like a signed JWT, unverified: good for choosing whom to ask, for nothing else.
-func jwtIssuer(t Token) string {
+// Empty: it names nobody. Not sure: it is a JWT that two readers may read in two ways.
+func jwtIssuer(t Token) (iss string, sure bool) {
 	head, rest, signed := strings.Cut(string(t), ".")
 	payload, signature, signed2 := strings.Cut(rest, ".")
 	if !signed || !signed2 || head == "" || payload == "" || strings.Contains(signature, ".") {
-		return ""
+		return "", true
 	}
 	body, err := base64.RawURLEncoding.DecodeString(payload)
-	if err != nil {
-		return ""
+	if err != nil || !json.Valid(body) || !bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")) {
+		return "", true
 	}
 	c, err := ParseClaims(body)
-	if err != nil {
-		return ""
-	}
-	iss, _ := c.Text("iss")
-	return iss
+	iss, _ = c.Text("iss")
+	return iss, err == nil
 }

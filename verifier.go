@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,6 +112,7 @@ func (v *Verifier) Reconfigure(c Config) error {
 func compile(c Config) (*compiled, error) {
 	var errs []error
 	mistake := func(format string, args ...any) { errs = append(errs, fmt.Errorf("watchword: "+format, args...)) }
+	c.Observers = slices.Clone(c.Observers)
 	next := &compiled{Config: c, callers: map[string]*route{}}
 	if c.Source == nil {
 		mistake("Config.Source is missing: nobody could be asked")
@@ -124,6 +126,10 @@ func compile(c Config) (*compiled, error) {
 			mistake("issuer name %q is empty or given twice", i.Name)
 		}
 		names[i.Name] = true
+		if slices.Contains(i.Prefixes, "") {
+			mistake("issuer %q: an empty prefix says nothing: leave the prefixes out", i.Name)
+		}
+		i.Prefixes = slices.Clone(i.Prefixes)
 		next.issuers = append(next.issuers, &issuer{i, c.Pepper.asking(i.Name, i.Asking)})
 	}
 	for _, r := range c.Routes {
@@ -187,7 +193,8 @@ func observe(o Observer, r Request, d Decision, took time.Duration) {
 func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Decision, took time.Duration) {
 	defer func() {
 		if recover() != nil { // what it says may hold a token
-			d, took = Decision{Reason: Internal, Err: errors.New("panic while deciding")}, time.Since(at)
+			d = Decision{Reason: Internal, Policy: d.Policy, Issuer: d.Issuer, Key: d.Key, Err: errors.New("panic while deciding")}
+			took = time.Since(at)
 		}
 	}()
 	rt, problem := c.prepare(r)

@@ -178,22 +178,13 @@ func (c *Config) bounds() (all []watchword.Freshness) {
 }
 
 func (c *Config) checkCache(r *reader) {
-	if c.Cache.InactiveTTL == 0 {
-		r.inert("cache.inactive.max_bytes", "inactive answers are not remembered", "remove it, or write a ttl")
-	}
-	if c.Cache.RefreshPerSecond == 0 {
-		r.inert("cache.refresh_ahead.after", "refreshing ahead is off", "remove it, or write a per_second above 0")
-		r.inert("cache.refresh_ahead.min_hits", "refreshing ahead is off", "remove it, or write a per_second above 0")
-	}
 	all := c.bounds()
 	if len(all) > 0 && !slices.ContainsFunc(all, func(f watchword.Freshness) bool { return f.MaxStaleness > 0 }) {
 		const because = "max_staleness is 0 everywhere, so the AS is asked every time"
 		if c.Cache.InactiveTTL > 0 {
 			r.inert("cache.inactive.ttl", because, "remove it")
 		}
-		if c.Cache.RefreshPerSecond > 0 {
-			r.inert("cache.refresh_ahead", because, "remove it")
-		}
+		r.inert("cache.refresh_ahead", because, "remove it")
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 const (
 	maxConfigBytes = 1 << 20
 	maxConfigDepth = 32
+	maxTimeout     = 30 * time.Second // of one asking
 )
 
 // Config is a file, checked. Plain data: defaults are filled in, files are absolute, secrets are references. Treat it
@@ -125,6 +126,15 @@ func (c *Config) Warnings() []string { return slices.Clone(c.warnings) }
 // Parse reads and checks a file, the files that it names and the secrets that it refers to. It touches no network. A
 // file that cannot be read is a plain error; everything else that is wrong is reported at once, as Mistakes.
 func Parse(path string) (*Config, error) {
+	c, err := parse(path)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// parse also returns a Config that has mistakes, for the files that it names.
+func parse(path string) (*Config, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, err
@@ -139,13 +149,16 @@ func Parse(path string) (*Config, error) {
 		return nil, plainError(path, err)
 	}
 	c, r := decode(body, filepath.Dir(path))
+	c.Path = path
 	if len(r.mistakes) == 0 {
 		c.onDisk(r)
 	}
-	if len(r.mistakes) > 0 {
-		return nil, r.sorted()
+	if len(r.mistakes) == 0 {
+		c.rehearse(r)
 	}
-	c.Path = path
+	if len(r.mistakes) > 0 {
+		return c, r.sorted()
+	}
 	return c, nil
 }
 

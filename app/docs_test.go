@@ -26,6 +26,8 @@ func examples(t testing.TB) map[string][]byte {
 		t.Fatal(paths, err)
 	}
 	more, _ := filepath.Glob("testdata/*.yaml")
+	gateways, _ := filepath.Glob("../deploy/*/watchword.yaml")
+	more = append(more, gateways...)
 	paths = append(paths, more...)
 	all := map[string][]byte{"config init": Example(), "config init, all switched on": regexp.MustCompile(`(?m)^( *)#([^ #\n])`).ReplaceAll(Example(), []byte("$1$2"))}
 	for _, path := range paths {
@@ -33,7 +35,7 @@ func examples(t testing.TB) map[string][]byte {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all[filepath.Base(path)] = body
+		all[path] = body
 	}
 	return all
 }

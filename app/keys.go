@@ -38,8 +38,8 @@ var issuerKeys = object([]row[Issuer]{
 	key("client_auth", clientAuthKeys, func(i *Issuer) *ClientAuth { return &i.ClientAuth },
 		"How we authenticate to it. Required unless every door forwards its callers' own credentials."),
 	key("tokens", tokensKeys, self[Issuer], "How its tokens look. A token is shown to the issuer with the longest matching prefix, else to the one whose `issuer` a JWT names, else to the one accepted issuer without `tokens`, else to nobody."),
-	key("timeout", duration(time.Millisecond, 5*time.Minute), func(i *Issuer) *time.Duration { return &i.Timeout },
-		"Bounds one whole asking, retries included.").or("2s"),
+	key("timeout", duration(time.Millisecond, maxTimeout), func(i *Issuer) *time.Duration { return &i.Timeout },
+		"Bounds one whole asking, retries included. At most 30s.").or("2s"),
 	key("skew", duration(0, time.Hour), func(i *Issuer) *time.Duration { return &i.Skew },
 		"How far this AS's clocks may differ from ours.").or("2s"),
 	key("leeway", duration(0, time.Minute), func(i *Issuer) *time.Duration { return &i.Leeway },
@@ -122,7 +122,7 @@ var unknownKeys = object([]row[Cache]{
 var refreshKeys = object([]row[Cache]{
 	key("after", share, func(c *Cache) *float64 { return &c.RefreshAfter }, "At which share of the bound.").or("0.75"),
 	key("min_hits", integer(1, 1_000_000), func(c *Cache) *int { return &c.RefreshMinHits }, "How often an answer must have served to be worth it.").or("2"),
-	key("per_second", integer(0, 1_000_000), func(c *Cache) *int { return &c.RefreshPerSecond }, "How many a second at most, for all issuers together. 0: off.").or("50"),
+	key("per_second", integer(1, 1_000_000), func(c *Cache) *int { return &c.RefreshPerSecond }, "How many a second at most, for all tokens together.").or("50"),
 })
 
 var policyKeys = object([]row[watchword.Route]{

@@ -17,6 +17,6 @@ func TestCaddy(t *testing.T) {
 	cmd := command("caddy", "run", "--adapter", "caddyfile", "--config", write(t, dir, "Caddyfile", file))
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir)
 	start(t, "caddy", cmd).ready(t, patience, listens(s.gateway))
-	s.marks = marks{retryAfter: true, ambiguous: 400, twoCredentials: 400, gone: 502, hung: 504}
+	s.marks = marks{retryAfter: true, gone: 502, hung: 504}
 	s.judge(t)
 }

@@ -28,7 +28,7 @@ func TestEnvoy(t *testing.T) {
 		"-c", write(t, t.TempDir(), "envoy.yaml", yaml))
 	start(t, "envoy", cmd).ready(t, patience, listens(s.gateway))
 	// Envoy takes a 503 for a broken Watchword: the status is what status_on_error says, and Retry-After is lost.
-	s.marks = marks{retryAfter: false, ambiguous: 400, twoCredentials: 401, gone: 503, hung: 503}
+	s.marks = marks{retryAfter: false, gone: 503, hung: 503}
 	s.judge(t)
 }
 

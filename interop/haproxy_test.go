@@ -16,6 +16,6 @@ func TestHAProxy(t *testing.T) {
 	)
 	start(t, "haproxy", command("haproxy", "-db", "-f", write(t, t.TempDir(), "haproxy.cfg", cfg))).
 		ready(t, patience, listens(s.gateway))
-	s.marks = marks{retryAfter: true, ambiguous: 400, twoCredentials: 400, gone: 503, hung: 503}
+	s.marks = marks{retryAfter: true, gone: 503, hung: 503}
 	s.judge(t)
 }

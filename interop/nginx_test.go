@@ -16,7 +16,7 @@ func TestNginx(t *testing.T) {
 			s := newSite(t, "nginx", network)
 			startNginx(t, s, deployed(t, "nginx/watchword.conf",
 				example, nginxAddress(s.door), exampleAPI, s.api, exampleGateway, s.gateway))
-			s.marks = marks{retryAfter: true, ambiguous: 400, twoCredentials: 400, gone: 500, hung: 500}
+			s.marks = marks{retryAfter: true, gone: 500, hung: 500}
 			s.judge(t)
 		})
 	}

@@ -25,6 +25,7 @@ const (
 type oidcProvider struct {
 	*process
 	issuer string
+	issued []string // every token that the test got from it
 }
 
 func startOIDCProvider(t *testing.T, env ...string) *oidcProvider {
@@ -78,7 +79,9 @@ func (as *oidcProvider) token(t *testing.T, client, resource string, scopes ...s
 	if resource != "" {
 		form.Set("resource", resource)
 	}
-	return accessToken(t, as.issuer+"/token", client, form)
+	token := tokens(t, as.issuer+"/token", client, form).Access
+	as.issued = append(as.issued, token)
+	return token
 }
 
 // revoke revokes a token of client (RFC 7009).
@@ -87,17 +90,12 @@ func (as *oidcProvider) revoke(t *testing.T, client, token string) {
 	post(t, as.issuer+"/token/revocation", client, url.Values{"token": {token}}, http.StatusOK)
 }
 
-// accessToken asks a token endpoint.
-func accessToken(t *testing.T, endpoint, client string, form url.Values) string {
-	t.Helper()
-	return tokens(t, endpoint, client, form).Access
-}
-
 type tokenAnswer struct {
 	Access  string `json:"access_token"`
 	Refresh string `json:"refresh_token"`
 }
 
+// tokens asks a token endpoint.
 func tokens(t *testing.T, endpoint, client string, form url.Values) tokenAnswer {
 	t.Helper()
 	var answer tokenAnswer

@@ -51,7 +51,7 @@ func start(t *testing.T, name string, cmd *exec.Cmd) *process {
 	t.Cleanup(func() {
 		p.stop()
 		if t.Failed() {
-			t.Logf("end of the log of %s:\n%s", name, p.tail(6000))
+			t.Logf("end of the log of %s:\n%s", name, p.tail(3000))
 		}
 	})
 	return p

@@ -140,3 +140,63 @@ func TestPXY05CallersAreLimited(t *testing.T) {
 	expect(t, h, post("token=x", basic("2:s")), 200, dead)
 	expect(t, h, post("token=x", header("Authorization", "Bearer s")), 200, `{"active":true,"aud":"api"}`)
 }
+
+func TestPXY06AgeAndMaxAge(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var remembered *watchword.Answer // a cache of one, by the formula
+		var last watchword.Freshness
+		h := open(t, introspection.Config{Verifier: judge(t, func(ctx context.Context, q watchword.Query) (*watchword.Answer, error) {
+			last = q.Freshness
+			if remembered == nil || q.Weigh(remembered) != watchword.Fresh {
+				remembered, _ = says(`{"active":true}`)(ctx, q)
+			}
+			return remembered, nil
+		})})
+		ask := func(age string, cacheControl ...string) {
+			t.Helper()
+			headerIs(t, expect(t, h, post("token=x", header("Cache-Control", cacheControl...)), 200, `{"active":true}`), "Age", age)
+		}
+		ask("0")
+		ask("0")
+		time.Sleep(time.Nanosecond)
+		ask("1")
+		time.Sleep(10*time.Second - time.Nanosecond)
+		ask("10", "max-age=10") // not older than that
+		time.Sleep(time.Nanosecond)
+		for _, nonsense := range []string{"max-age", "max-age=", "max-age=-1", "max-age=1.5", "max-age=x", "max-age= 1", "max-age=+1", "x-max-age=1", "no-cache", `max-age="`, `max-age=""`, "max-age=0x1"} {
+			ask("11", nonsense)
+		}
+		ask("11", "max-age=99999999999999999999999")
+		ask("0", "no-transform , MAX-AGE=10")
+		if want := (watchword.Freshness{MaxStaleness: 10 * time.Second, MaxAge: 10 * time.Second}); last != want {
+			t.Errorf("asked with %+v, want %+v", last, want)
+		}
+		time.Sleep(7 * time.Second)
+		ask("7", "max-age=9", "max-age=7")
+		ask("0", "max-age=9", `max-age="6",max-age=8`)
+		time.Sleep(time.Second)
+		ask("0", "max-age=0")
+		time.Sleep(25 * time.Second)
+		ask("25", "max-age=3600") // a request can only tighten
+		time.Sleep(5*time.Second + 1)
+		ask("0", "max-age=3600")
+	})
+}
+
+// A caller that names a bound gets nothing older, however lenient its policy is while the server is down.
+func TestMaxAgeGivesUpStale(t *testing.T) {
+	t.Parallel()
+	old := watchword.SourceFunc(func(_ context.Context, q watchword.Query) (*watchword.Answer, error) {
+		a, err := watchword.ParseAnswer([]byte(`{"active":true}`), watchword.Evidence{Issuer: "main", Asked: q.At.Add(-time.Minute)})
+		if err == nil && q.Weigh(a) == watchword.Unusable {
+			return nil, &watchword.Error{Failure: watchword.Unavailable, Issuer: "main"}
+		}
+		return a, err
+	})
+	h := open(t, introspection.Config{Verifier: judge(t, old, watchword.Policy{Name: "rs", Freshness: watchword.Freshness{MaxStaleness: 30 * time.Second, StaleIfError: time.Hour}})})
+	w := expect(t, h, post("token=x"), 200, `{"active":true}`)
+	headerIs(t, w, "Age", "60")
+	headerIs(t, w, "X-Watchword-Degraded", "stale")
+	expect(t, h, post("token=x", header("Cache-Control", "max-age=30")), 503, notNow)
+}

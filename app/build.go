@@ -1,0 +1,323 @@
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/cache"
+	"github.com/watchword-dev/watchword/door"
+	"github.com/watchword-dev/watchword/door/forwardauth"
+	"github.com/watchword-dev/watchword/door/introspection"
+	"github.com/watchword-dev/watchword/issuer"
+	"github.com/watchword-dev/watchword/jose"
+	"github.com/watchword-dev/watchword/observe"
+)
+
+// App is a Watchword. Make it with Build. What outlives a reload is here; what a reload replaces is its parts.
+type App struct {
+	stdout, stderr io.Writer
+	digests        []byte // keys what leaves the process, where no deployment secret does
+	memory         *cache.Cache
+	metrics        *observe.Metrics
+	verifier       watchword.Verifier
+	doors          []*gate // in the order of the file: introspection, forward_auth, admin
+
+	state  atomic.Int32          // starting, serving, draining
+	now    atomic.Pointer[parts] // changed under mu only
+	mu     sync.Mutex
+	live   context.Context // while Run serves; nil: it does not. Guarded by mu
+	asking sync.WaitGroup  // discovery in the background
+}
+
+const (
+	starting int32 = iota
+	serving
+	draining
+)
+
+// parts are made of one configuration.
+type parts struct {
+	config    *Config
+	logger    *slog.Logger
+	clients   []*client
+	decisions *observe.DecisionLog // nil: none
+	sink      io.Closer            // of decisions; nil: not ours to close
+	handlers  map[string]http.Handler
+	certs     map[string]*tls.Certificate
+}
+
+// Build makes everything that c describes and touches no network. Decisions may go to stdout; what the process says
+// about itself goes to stderr.
+func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
+	a := &App{stdout: &locked{w: stdout}, stderr: &locked{w: stderr}, digests: make([]byte, 32)}
+	_, _ = rand.Read(a.digests) // never fails (crypto/rand)
+	var err error
+	if a.memory, err = cache.New(c.Cache.config()); err != nil {
+		return nil, err
+	}
+	logger, err := observe.NewLogger(a.stderr, observe.LoggerConfig{Level: c.Log.Level, Format: c.Log.Format})
+	if err != nil {
+		return nil, err
+	}
+	a.metrics = observe.NewMetrics(observe.MetricsConfig{Cache: a.lookAtCache, Log: logger})
+	a.doors = c.gates(logger)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p, err := a.assemble(c)
+	if err == nil {
+		err = a.install(p)
+	}
+	if err != nil {
+		a.memory.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
+// Verifier decides as the doors do, for a middleware in the same process. It follows every reload.
+func (a *App) Verifier() *watchword.Verifier { return &a.verifier }
+
+// assemble makes the parts for c, in the order in which a request meets them from the far end: whom to ask, what sees
+// the decision, and the doors. Nothing that serves changes.
+func (a *App) assemble(c *Config) (*parts, error) {
+	p := &parts{config: c, handlers: map[string]http.Handler{}, certs: map[string]*tls.Certificate{}}
+	var errs []error
+	note := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	var err error
+	p.logger, err = observe.NewLogger(a.stderr, observe.LoggerConfig{Level: c.Log.Level, Format: c.Log.Format})
+	note(err)
+	for i := range c.Issuers {
+		one, err := a.client(&c.Issuers[i], p.logger)
+		note(err)
+		p.clients = append(p.clients, one)
+	}
+	note(p.openDecisions(a))
+	if c.Introspection != nil {
+		p.handlers["introspection"], err = c.introspectionDoor(&a.verifier)
+		note(err)
+	}
+	if c.ForwardAuth != nil {
+		p.handlers["forward_auth"], err = c.forwardAuthDoor(&a.verifier, a.metrics.HeaderDropped)
+		note(err)
+	}
+	p.handlers["admin"] = observe.Admin(a.metrics.Handler(), a.ready)
+	for name, pair := range c.servedWith() {
+		p.certs[name], err = pair.load()
+		note(err)
+	}
+	if len(errs) > 0 {
+		p.drop(a.now.Load())
+		return nil, errors.Join(errs...)
+	}
+	return p, nil
+}
+
+// install lets p serve. On error what served before goes on.
+func (a *App) install(p *parts) error {
+	router, shapes := issuer.Router{}, []watchword.Issuer{}
+	for _, one := range p.clients {
+		router[one.section.Name] = a.metrics.Measure(one.Client)
+		shapes = append(shapes, one.Shape())
+	}
+	observers := []watchword.Observer{a.metrics}
+	if p.decisions != nil {
+		observers = append(observers, p.decisions)
+	}
+	next := p.config.judgement(a.memory.Over(router, p.config.keep()), shapes, observers)
+	if err := a.verifier.Reconfigure(next); err != nil {
+		p.drop(a.now.Load())
+		return err
+	}
+	for _, g := range a.doors {
+		h := p.handlers[g.name]
+		g.handler.Store(&h)
+		g.cert.Store(p.certs[g.name])
+	}
+	old := a.now.Swap(p)
+	a.metrics.Configured(p.config.Hash)
+	a.discover()
+	if old != nil {
+		old.drop(p)
+	}
+	return nil
+}
+
+// judgement is the configuration of the Verifier.
+func (c *Config) judgement(source watchword.Source, issuers []watchword.Issuer, observers []watchword.Observer) watchword.Config {
+	j := watchword.Config{Source: source, Issuers: issuers, Routes: c.Policies, Observers: observers}
+	if d := c.Introspection; d != nil {
+		for i := range d.Callers {
+			j.Callers = append(j.Callers, d.Callers[i].Policy)
+		}
+		if d.Forward {
+			j.Callers = append(j.Callers, watchword.Policy{Name: forwardPolicy, Freshness: c.Freshness, Relay: true})
+		}
+	}
+	return j
+}
+
+// forwardPolicy is the policy of callers whose own credentials go to the AS, in metrics and logs.
+const forwardPolicy = "forward_caller_auth"
+
+// keep is how long an answer may be of use to anybody.
+func (c *Config) keep() time.Duration {
+	keep := time.Duration(-1)
+	for _, f := range c.bounds() {
+		if f.Life() > 0 {
+			keep = max(keep, f.Life())
+		}
+	}
+	return keep
+}
+
+func (c *Cache) config() cache.Config {
+	return cache.Config{
+		MaxBytes:      c.MaxBytes,
+		FlightTimeout: maxTimeout + time.Second, // the issuer's own timeout comes first
+		Inactive:      cache.Inactive{TTL: c.InactiveTTL, MaxBytes: c.InactiveMaxBytes},
+		Unknown:       cache.Unknown{PerSecond: float64(c.UnknownPerPeer), Burst: float64(c.UnknownBurst)},
+		RefreshAhead:  cache.RefreshAhead{After: c.RefreshAfter, MinHits: c.RefreshMinHits, PerSecond: float64(c.RefreshPerSecond)},
+	}
+}
+
+func (a *App) lookAtCache() observe.CacheStats {
+	s := a.memory.Stats()
+	out := observe.CacheStats{Entries: s.Entries, Bytes: s.Bytes, InactiveEntries: s.InactiveEntries, InactiveBytes: s.InactiveBytes, Lookups: map[string]uint64{}}
+	for r, n := range s.Lookups {
+		out.Lookups[cache.Result(r).String()] = n
+	}
+	return out
+}
+
+func (is *Issuer) config(logger *slog.Logger) issuer.Config {
+	return issuer.Config{Name: is.Name, Issuer: is.ID, IntrospectionEndpoint: is.Endpoint, Auth: is.ClientAuth.auth(), Prefixes: is.Prefixes,
+		Hint: is.Hint, Quirks: is.Quirks, Timeout: is.Timeout, Leeway: is.Leeway, Logger: logger,
+		TLS: issuer.TLS{CAFile: is.CA, CertFile: is.ClientAuth.CertFile, KeyFile: is.ClientAuth.KeyFile}}
+}
+
+func (a *ClientAuth) auth() issuer.ClientAuth {
+	switch a.Method {
+	case "client_secret_basic":
+		return issuer.ClientSecretBasic(a.ClientID, a.Secret.Resolve)
+	case "client_secret_post":
+		return issuer.ClientSecretPost(a.ClientID, a.Secret.Resolve)
+	case "private_key_jwt":
+		return issuer.PrivateKeyJWT(a.ClientID, a.Audience, a.sign)
+	case "tls_client_auth":
+		return issuer.TLSClientAuth(a.ClientID)
+	case "bearer":
+		return issuer.Bearer(a.Secret.Resolve)
+	}
+	return issuer.None() // written, or nobody asks but callers with credentials of their own
+}
+
+func (a *ClientAuth) sign() (issuer.Sign, error) {
+	key, err := a.PrivateKey.Resolve()
+	if err != nil {
+		return nil, err
+	}
+	signer, err := jose.NewSigner([]byte(key[0]), a.Alg, a.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	return signer.Assert, nil
+}
+
+func (c *Config) introspectionDoor(v door.Verifier) (http.Handler, error) {
+	d := introspection.Config{Verifier: v, Paths: c.Introspection.Paths}
+	if c.Introspection.Forward {
+		d.Forward = forwardPolicy
+	}
+	for _, caller := range c.Introspection.Callers {
+		d.Callers = append(d.Callers, introspection.Caller{Name: caller.Policy.Name, ClientID: caller.ClientID, Secrets: caller.Secret.Resolve, Claims: caller.Claims})
+	}
+	return introspection.New(d)
+}
+
+func (c *Config) forwardAuthDoor(v door.Verifier, dropped func(header string)) (http.Handler, error) {
+	d := c.ForwardAuth
+	return forwardauth.New(forwardauth.Config{Verifier: v, Profile: forwardauth.Profile(d.Profile), Headers: d.Headers, OnUnheaderable: dropped,
+		Trusted: d.Trusted, TrustAll: d.Listen.Network == "unix", PathPrefix: d.PathPrefix, Realm: d.Realm})
+}
+
+// openDecisions opens the decision log anew, also where a file of it has been moved away.
+func (p *parts) openDecisions(a *App) error {
+	c := observe.LogConfig{All: p.config.DecisionLog.Decisions == "all", Secret: a.digests, Metrics: a.metrics, Log: p.logger}
+	if !p.config.DeploymentSecret.IsZero() {
+		secret, err := p.config.DeploymentSecret.Resolve()
+		if err != nil {
+			return fmt.Errorf("deployment_secret: %w", err)
+		}
+		c.Secret = []byte(secret[0])
+	}
+	var sink io.Writer
+	switch to := p.config.DecisionLog.To; to {
+	case "none":
+		return nil
+	case "stdout":
+		sink = a.stdout
+	case "stderr":
+		sink = a.stderr
+	default:
+		f, err := os.OpenFile(to, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+		if err != nil {
+			return fmt.Errorf("decision_log.to: %w", err)
+		}
+		sink, p.sink = f, f
+	}
+	var err error
+	p.decisions, err = observe.NewDecisionLog(sink, c)
+	return err
+}
+
+// drop gives up what p holds and next does not.
+func (p *parts) drop(next *parts) {
+	if p.decisions != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := p.decisions.Close(ctx); err != nil {
+			p.logger.Warn("the decision log could not be written to its end", "error", err)
+		}
+	}
+	if p.sink != nil {
+		_ = p.sink.Close()
+	}
+	for _, one := range p.clients {
+		if one == nil || next != nil && slices.Contains(next.clients, one) {
+			continue
+		}
+		if one.stop != nil {
+			one.stop()
+		}
+
+	}
+}
+
+// locked lets one goroutine write at a time: old and new parts share a stream for an instant.
+type locked struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// Write writes p whole.
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}

@@ -1,0 +1,209 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/issuer"
+)
+
+// discoveryPatience is how long a reload waits for the metadata of a new issuer before it serves without.
+const discoveryPatience = 10 * time.Second
+
+// Reload reads the file again and serves by it from then on. On error the old configuration stays whole. The cache and
+// the sockets stay in any case, and so do the connections to an issuer whose section is unchanged.
+func (a *App) Reload() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, err := a.reload()
+	return err
+}
+
+// reload also returns the files whose change is worth another try.
+func (a *App) reload() (files []string, err error) {
+	old := a.now.Load()
+	c, err := parse(old.config.Path)
+	files = old.config.Files()
+	if c != nil {
+		files = append(files, c.Files()...)
+	}
+	if err == nil {
+		err = c.restarts(old.config)
+	}
+	var p *parts
+	if err == nil {
+		p, err = a.assemble(c)
+	}
+	if err == nil {
+		a.meet(p, old)
+		err = a.install(p)
+	}
+	if err != nil {
+		a.metrics.ConfigRefused()
+		mistakes, is := errors.AsType[Mistakes](err)
+		if !is {
+			mistakes = Mistakes{{Reason: err.Error()}}
+		}
+		for _, m := range mistakes {
+			old.logger.Error("the new configuration is refused; the old one stays", "file", old.config.Path, "mistake", m.String())
+		}
+		return files, err
+	}
+	a.warn()
+	p.logger.Info("the new configuration serves", "file", c.Path, "hash", c.Hash)
+	return c.Files(), nil
+}
+
+func (a *App) warn() {
+	now := a.now.Load()
+	for _, w := range now.config.Warnings() {
+		now.logger.Warn("configuration: " + w)
+	}
+}
+
+// restarts reports, as Mistakes, what of c cannot be changed while old serves.
+func (c *Config) restarts(old *Config) error {
+	var ms Mistakes
+	was, is := old.fixed(), c.fixed()
+	for i := range is {
+		if is[i] != was[i] {
+			ms = append(ms, Mistake{Path: is[i][0], Value: is[i][1], Reason: "was " + was[i][1] + ", and cannot change while it serves", Fix: "restart, or change it back"})
+		}
+	}
+	if ms == nil {
+		return nil
+	}
+	return ms
+}
+
+// fixed lists what is chosen once: the sockets, and the memory.
+func (c *Config) fixed() (all [][2]string) {
+	gate := func(path string, open bool, l Listen, mode uint32, t *TLS) {
+		at, how := "absent", "without"
+		if open {
+			at = l.String()
+		}
+		if t != nil {
+			how = "with"
+		}
+		all = append(all, [2]string{path + ".listen", at}, [2]string{path + ".tls", how}, [2]string{path + ".socket_mode", fmt.Sprintf("%04o", mode)})
+	}
+	i, f := c.Introspection, c.ForwardAuth
+	if i == nil {
+		i = new(Introspection)
+	}
+	if f == nil {
+		f = new(ForwardAuth)
+	}
+	gate("doors.introspection", c.Introspection != nil, i.Listen, i.SocketMode, i.TLS)
+	gate("doors.forward_auth", c.ForwardAuth != nil, f.Listen, f.SocketMode, f.TLS)
+	gate("admin", c.Admin != Listen{}, c.Admin, 0, nil)
+	return append(all, [2]string{"cache", fmt.Sprintf("%+v", c.Cache)})
+}
+
+// meet lets new issuers be discovered before they serve, so that a reload does not begin with questions that nobody
+// can answer.
+func (a *App) meet(p, old *parts) {
+	ctx := a.live
+	if ctx == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, discoveryPatience)
+	defer cancel()
+	var wait sync.WaitGroup
+	for _, one := range p.clients {
+		if !slices.Contains(old.clients, one) {
+			wait.Go(func() {
+				if err := one.Discover(ctx); err != nil {
+					p.logger.Warn("a new issuer is not discovered yet", "issuer", one.section.Name, "error", err)
+				}
+			})
+		}
+	}
+	wait.Wait()
+}
+
+// discover lets every issuer without a configured endpoint be discovered in the background, as long as it serves.
+func (a *App) discover() {
+	if a.live == nil {
+		return
+	}
+	for _, one := range a.now.Load().clients {
+		if one.stop != nil || one.section.Endpoint != "" {
+			continue
+		}
+		var ctx context.Context
+		ctx, one.stop = context.WithCancel(a.live)
+		a.asking.Go(func() { one.Run(ctx) })
+	}
+}
+
+// rehearse makes everything that serving makes, opens nothing, and reports what went wrong: `config check` finds every
+// mistake that `serve` would.
+func (c *Config) rehearse(r *reader) {
+	note := func(path string, err error) {
+		if err != nil {
+			r.silent(r.at(path), strings.ReplaceAll(err.Error(), "\n", "; "), "correct what it names")
+		}
+	}
+	var shapes []watchword.Issuer
+	for i := range c.Issuers {
+		one, err := issuer.New(c.Issuers[i].config(slog.New(slog.DiscardHandler)))
+		note(fmt.Sprintf("issuers[%d]", i), err)
+		if err == nil {
+			shapes = append(shapes, one.Shape())
+		}
+	}
+	if len(r.mistakes) > 0 {
+		return
+	}
+	v, err := watchword.New(c.judgement(issuer.Router{}, shapes, nil))
+	note("policies", err)
+	if c.Introspection != nil {
+		_, err = c.introspectionDoor(v)
+		note("doors.introspection", err)
+	}
+	if c.ForwardAuth != nil {
+		_, err = c.forwardAuthDoor(v, nil)
+		note("doors.forward_auth", err)
+	}
+}
+
+// client is an issuer's, with what it was made of.
+type client struct {
+	*issuer.Client
+	section *Issuer
+	ca      []byte
+	stop    context.CancelFunc // of its discovery; nil: none runs
+}
+
+// client makes a client for is. One of the same section is kept: its connections and what it discovered stay, and it
+// reads secrets, keys and its own certificate again by itself.
+func (a *App) client(is *Issuer, logger *slog.Logger) (*client, error) {
+	next := &client{section: is}
+	if is.CA != "" {
+		var err error
+		if next.ca, err = readFile(is.CA, maxPEMBytes); err != nil {
+			return nil, fmt.Errorf("issuer %q: tls: ca: %w", is.Name, err)
+		}
+	}
+	if now := a.now.Load(); now != nil {
+		for _, old := range now.clients {
+			if reflect.DeepEqual(old.section, is) && bytes.Equal(old.ca, next.ca) {
+				return old, nil
+			}
+		}
+	}
+	var err error
+	next.Client, err = issuer.New(is.config(logger))
+	return next, err
+}

@@ -1,0 +1,229 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// Limits of every server. A request that is whole takes at most two askings of at most maxTimeout each.
+const (
+	headerTimeout = 5 * time.Second
+	readTimeout   = 2*maxTimeout + 10*time.Second
+	writeTimeout  = readTimeout + 10*time.Second
+	idleTimeout   = 2 * time.Minute
+	headerBytes   = 32 << 10
+	drainTimeout  = 30 * time.Second
+)
+
+// gate is a door with its socket. The handler and the certificate change with the configuration; the socket stays.
+type gate struct {
+	name     string
+	listen   Listen
+	mode     uint32
+	tls      bool
+	handler  atomic.Pointer[http.Handler]
+	cert     atomic.Pointer[tls.Certificate]
+	listener net.Listener
+	server   *http.Server
+}
+
+// gates are the doors that c opens, each with its server.
+func (c *Config) gates(logger *slog.Logger) (all []*gate) {
+	if d := c.Introspection; d != nil {
+		all = append(all, &gate{name: "introspection", listen: d.Listen, mode: d.SocketMode, tls: d.TLS != nil})
+	}
+	if d := c.ForwardAuth; d != nil {
+		all = append(all, &gate{name: "forward_auth", listen: d.Listen, mode: d.SocketMode, tls: d.TLS != nil})
+	}
+	if c.Admin != (Listen{}) {
+		all = append(all, &gate{name: "admin", listen: c.Admin, mode: 0o660})
+	}
+	for _, g := range all {
+		g.server = &http.Server{
+			Handler:                      g.contain(logger),
+			Protocols:                    new(http.Protocols),
+			DisableGeneralOptionsHandler: true, // OPTIONS * is a question too
+			ReadHeaderTimeout:            headerTimeout,
+			ReadTimeout:                  readTimeout,
+			WriteTimeout:                 writeTimeout,
+			IdleTimeout:                  idleTimeout,
+			MaxHeaderBytes:               headerBytes,
+			ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // what strangers do wrong
+		}
+		g.server.Protocols.SetHTTP1(true)
+		g.server.Protocols.SetHTTP2(true)
+		g.server.Protocols.SetUnencryptedHTTP2(true)
+		if g.tls {
+			g.server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return g.cert.Load(), nil }}
+		}
+	}
+	return all
+}
+
+// servedWith yields the certificate of every door that has one.
+func (c *Config) servedWith() iter.Seq2[string, TLS] {
+	return func(yield func(string, TLS) bool) {
+		if d := c.Introspection; d != nil && d.TLS != nil && !yield("introspection", *d.TLS) {
+			return
+		}
+		if d := c.ForwardAuth; d != nil && d.TLS != nil {
+			yield("forward_auth", *d.TLS)
+		}
+	}
+}
+
+// contain lets the present door answer. A fault in it is 500, and the log says where, not what: the value of a panic
+// may hold a token.
+func (g *gate) contain(logger *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			switch v := recover(); v {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(v)
+			default:
+				logger.Error("a fault while answering", "door", g.name, "stack", string(debug.Stack()))
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+		}()
+		(*g.handler.Load()).ServeHTTP(w, r)
+	})
+}
+
+// Listen opens every socket, or none. Run does it where it was not done before.
+func (a *App) Listen() error {
+	for _, g := range a.doors {
+		var err error
+		if g.listener, err = g.listen.open(g.mode); err != nil {
+			for _, open := range a.doors {
+				if open.listener != nil && open != g {
+					_ = open.listener.Close()
+					open.listener = nil
+				}
+			}
+			return fmt.Errorf("%s: %w", g.name, err)
+		}
+	}
+	return nil
+}
+
+// Addr is where a door listens: introspection, forward_auth or admin. Nil: it does not.
+func (a *App) Addr(door string) net.Addr {
+	for _, g := range a.doors {
+		if g.name == door && g.listener != nil {
+			return g.listener.Addr()
+		}
+	}
+	return nil
+}
+
+// Run serves until ctx ends, then drains: no new connection is accepted, and every request in flight is answered. It
+// returns nil where that succeeded. SIGHUP, or a change of a file that the configuration consists of, reloads. An App
+// runs once.
+func (a *App) Run(ctx context.Context) error {
+	defer a.close()
+	if len(a.doors) > 0 && a.doors[0].listener == nil {
+		if err := a.Listen(); err != nil {
+			return err
+		}
+	}
+	live, stop := context.WithCancel(ctx)
+	defer stop()
+	failed := make(chan error, len(a.doors))
+	for _, g := range a.doors {
+		go func() { failed <- a.open(g) }()
+	}
+	a.mu.Lock()
+	a.live = live
+	a.discover()
+	a.mu.Unlock()
+
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	var background sync.WaitGroup
+	background.Go(func() { a.follow(live, hangup) })
+	defer background.Wait()
+	defer stop()
+
+	a.state.Store(serving)
+	a.warn()
+	for _, g := range a.doors {
+		a.logger().Info("serving", "door", g.name, "at", g.listener.Addr().String())
+	}
+	select {
+	case <-ctx.Done():
+		return a.drain()
+	case err := <-failed:
+		return errors.Join(err, a.drain())
+	}
+}
+
+// open serves one door until its server shuts down.
+func (a *App) open(g *gate) error {
+	var err error
+	if g.tls {
+		err = g.server.ServeTLS(g.listener, "", "")
+	} else {
+		err = g.server.Serve(g.listener)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", g.name, err)
+}
+
+// drain answers what is in flight and accepts nothing more.
+func (a *App) drain() error {
+	a.state.Store(draining)
+	a.logger().Info("draining")
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	var wait sync.WaitGroup
+	errs := make([]error, len(a.doors))
+	for i, g := range a.doors {
+		wait.Go(func() {
+			if errs[i] = g.server.Shutdown(ctx); errs[i] != nil {
+				errs[i] = fmt.Errorf("%s: not every request was answered in %v: %w", g.name, drainTimeout, errs[i])
+				_ = g.server.Close()
+			}
+		})
+	}
+	wait.Wait()
+	return errors.Join(errs...)
+}
+
+// close gives up everything.
+func (a *App) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.live = nil
+	a.now.Load().drop(nil)
+	a.asking.Wait()
+	a.memory.Close()
+}
+
+func (a *App) ready() error {
+	switch a.state.Load() {
+	case serving:
+		return nil
+	case draining:
+		return errors.New("draining")
+	}
+	return errors.New("starting")
+}
+
+func (a *App) logger() *slog.Logger { return a.now.Load().logger }
