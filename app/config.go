@@ -45,6 +45,7 @@ type Config struct {
 	Admin            Listen // zero: none
 
 	warnings []string
+	seen     [sha256.Size]byte // digest of Files before they were used
 }
 
 // Issuer is one authorization server.
@@ -150,6 +151,7 @@ func parse(path string) (*Config, error) {
 	}
 	c, r := decode(body, filepath.Dir(path))
 	c.Path = path
+	c.seen = digest(c.Files())
 	if len(r.mistakes) == 0 {
 		c.onDisk(r)
 	}

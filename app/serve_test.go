@@ -745,8 +745,17 @@ func TestServersAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	req.Header.Set("X-Long", strings.Repeat("a", 40<<10))
-	if status, _ := send(t, http.DefaultClient, req); status != http.StatusRequestHeaderFieldsTooLarge {
-		t.Errorf("40 KiB of headers: %d", status)
+	var resp *http.Response
+	for range 5 { // the server may close before a slow client has written it all, which resets the connection
+		if resp, err = http.DefaultClient.Do(req); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.Body.Close(); resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("40 KiB of headers: %d", resp.StatusCode)
 	}
 	for _, g := range r.doors {
 		if s := g.server; s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= s.ReadTimeout || s.IdleTimeout <= 0 || !s.DisableGeneralOptionsHandler {

@@ -29,16 +29,20 @@ func (a *App) follow(ctx context.Context, hangup <-chan os.Signal) {
 	defer w.close()
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
-	seen := digest(files)
-	pending := seen
-	var timer <-chan time.Time
+	seen, pending := a.now.Load().config.seen, digest(files)
+	timer := time.After(settle) // something may have changed since the file was read
 	reload := func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		files, _ = a.reload() // which logs
+		var err error
+		files, err = a.reload() // which logs
 		w.watch(files)
-		seen = digest(files)
-		pending, timer = seen, nil
+		seen, pending, timer = digest(files), digest(files), nil
+		if err == nil {
+			if seen = a.now.Load().config.seen; seen != pending { // it changed again while it was read
+				timer = time.After(settle)
+			}
+		}
 	}
 	for {
 		select {
