@@ -45,7 +45,7 @@ type Config struct {
 	Admin            Listen // zero: none
 
 	warnings []string
-	seen     [sha256.Size]byte // digest of Files before they were used
+	seen     snapshot // of Files, not younger than what was read of them
 }
 
 // Issuer is one authorization server.
@@ -140,18 +140,15 @@ func parse(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.Open(path)
+	body, regular, err := readConfig(path)
 	if err != nil {
-		return nil, plainError(path, err)
-	}
-	defer f.Close()
-	body, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
-	if err != nil {
-		return nil, plainError(path, err)
+		return nil, err
 	}
 	c, r := decode(body, filepath.Dir(path))
 	c.Path = path
-	c.seen = digest(c.Files())
+	if c.seen = look(c.Files()); regular { // a pipe is read once
+		c.seen[path] = sha256.Sum256(body)
+	}
 	if len(r.mistakes) == 0 {
 		c.onDisk(r)
 	}
@@ -162,6 +159,20 @@ func parse(path string) (*Config, error) {
 		return c, r.sorted()
 	}
 	return c, nil
+}
+
+// readConfig reads at most one byte more than a file may have.
+func readConfig(path string) (body []byte, regular bool, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, false, plainError(path, err)
+	}
+	defer f.Close()
+	if body, err = io.ReadAll(io.LimitReader(f, maxConfigBytes+1)); err != nil {
+		return nil, false, plainError(path, err)
+	}
+	info, err := f.Stat()
+	return body, err == nil && info.Mode().IsRegular() && len(body) <= maxConfigBytes, nil
 }
 
 // decode is Parse without files: dir is where relative ones are.

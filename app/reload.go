@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -28,13 +29,13 @@ func (a *App) Reload() error {
 	return err
 }
 
-// reload also returns the files whose change is worth another try.
-func (a *App) reload() (files []string, err error) {
+// reload also returns what it saw of the files whose change is worth another try.
+func (a *App) reload() (seen snapshot, err error) {
 	old := a.now.Load()
+	seen = look(old.config.Files())
 	c, err := parse(old.config.Path)
-	files = old.config.Files()
 	if c != nil {
-		files = append(files, c.Files()...)
+		maps.Copy(seen, c.seen)
 	}
 	if err == nil {
 		err = c.restarts(old.config)
@@ -56,11 +57,11 @@ func (a *App) reload() (files []string, err error) {
 		for _, m := range mistakes {
 			old.logger.Error("the new configuration is refused; the old one stays", "file", old.config.Path, "mistake", m.String())
 		}
-		return files, err
+		return seen, err
 	}
 	a.warn()
 	p.logger.Info("the new configuration serves", "file", c.Path, "hash", c.Hash)
-	return c.Files(), nil
+	return c.seen, nil
 }
 
 func (a *App) warn() {

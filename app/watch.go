@@ -3,7 +3,7 @@ package app
 import (
 	"context"
 	"crypto/sha256"
-	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,27 +22,20 @@ const (
 // follow reloads on every hangup, and when a file that the configuration consists of has changed and is still, until
 // ctx ends. Folders are watched, not files: files are replaced by renaming, and symbolic links are switched.
 func (a *App) follow(ctx context.Context, hangup <-chan os.Signal) {
-	files := a.now.Load().config.Files()
-	w := newWatcher(files, func(err error) {
+	seen := a.now.Load().config.seen
+	w := newWatcher(seen.files(), func(err error) {
 		a.logger().Warn("files are looked at every "+pollEvery.String()+" only", "error", err)
 	})
 	defer w.close()
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
-	seen, pending := a.now.Load().config.seen, digest(files)
-	timer := time.After(settle) // something may have changed since the file was read
+	pending, timer := snapshot(nil), time.After(settle) // something may have changed since the file was read
 	reload := func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		var err error
-		files, err = a.reload() // which logs
-		w.watch(files)
-		seen, pending, timer = digest(files), digest(files), nil
-		if err == nil {
-			if seen = a.now.Load().config.seen; seen != pending { // it changed again while it was read
-				timer = time.After(settle)
-			}
-		}
+		seen, _ = a.reload() // which logs
+		w.watch(seen.files())
+		pending, timer = nil, time.After(settle) // and again since then
 	}
 	for {
 		select {
@@ -59,11 +52,11 @@ func (a *App) follow(ctx context.Context, hangup <-chan os.Signal) {
 				timer = time.After(settle)
 			}
 		case <-timer:
-			switch now := digest(files); now {
-			case seen:
-				pending, timer = seen, nil
-				w.watch(files) // a link may lead elsewhere, to the same content
-			case pending:
+			switch now := look(seen.files()); {
+			case maps.Equal(now, seen):
+				pending, timer = nil, nil
+				w.watch(seen.files()) // a link may lead elsewhere, to the same content
+			case maps.Equal(now, pending):
 				reload()
 			default: // still moving
 				pending, timer = now, time.After(settle)
@@ -72,21 +65,22 @@ func (a *App) follow(ctx context.Context, hangup <-chan os.Signal) {
 	}
 }
 
-// digest is the content of files, as far as it can be read.
-func digest(files []string) (sum [sha256.Size]byte) {
-	h := sha256.New()
+// snapshot is what files hold, by path: a digest of the content, or of why there is none.
+type snapshot map[string][sha256.Size]byte
+
+func look(files []string) snapshot {
+	s := snapshot{}
 	for _, path := range files {
 		body, err := readFile(path, maxConfigBytes)
-		one := sha256.Sum256(body)
-		_, _ = io.WriteString(h, path+"\x00")
 		if err != nil {
-			_, _ = io.WriteString(h, err.Error())
+			body = []byte(err.Error())
 		}
-		h.Write(one[:])
+		s[path] = sha256.Sum256(body)
 	}
-	h.Sum(sum[:0])
-	return sum
+	return s
 }
+
+func (s snapshot) files() []string { return slices.Sorted(maps.Keys(s)) }
 
 // watcher tells that something happened in one of the folders that files are found through.
 type watcher struct {
