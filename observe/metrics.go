@@ -58,7 +58,7 @@ func NewMetrics(c MetricsConfig) *Metrics {
 		decisions: newDecisions(),
 		ages:      newAges(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_issuer_requests_total",
-			Help: "Questions to an authorization server, by what came of it: active, inactive, or why there was no answer."}, []string{"issuer", "outcome"}),
+			Help: "Questions to an authorization server, by what came of it: ok (active), inactive, caller_rejected (it refused a caller's own credential), or the failure."}, []string{"issuer", "outcome"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "watchword_issuer_request_seconds",
 			Help:    "How long an authorization server took, retries included.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
@@ -93,27 +93,42 @@ func (m *Metrics) Observe(r watchword.Request, d watchword.Decision, _ time.Dura
 	}
 }
 
-// Measure returns a Source that asks next, and counts and times every question. It belongs right around the client of
-// an authorization server, below any cache.
+// Asked returns what an issuer.Config.Observe is: it counts and times what the authorization server of that name was
+// asked. outcome is a word of a closed list.
+func (m *Metrics) Asked(issuer string) func(outcome string, took time.Duration) {
+	issuer = label(issuer)
+	for _, f := range []watchword.Failure{watchword.Unavailable, watchword.ClientRejected, watchword.ProtocolError, watchword.ConfigError} {
+		m.requests.WithLabelValues(issuer, f.Error()) // shown while zero, as in pages
+	}
+	seconds := m.seconds.WithLabelValues(issuer)
+	return func(outcome string, took time.Duration) {
+		m.requests.WithLabelValues(issuer, label(outcome)).Inc()
+		seconds.Observe(took.Seconds())
+	}
+}
+
+// Measure returns a Source that asks next, and counts and times every question, with the words of issuer.Outcomes. It
+// is for Sources that cannot tell by themselves, as package issuer does through Asked; put it below any cache.
 func (m *Metrics) Measure(next watchword.Source) watchword.Source {
 	return watchword.SourceFunc(func(ctx context.Context, q watchword.Query) (*watchword.Answer, error) {
 		began := time.Now()
 		a, err := next.Introspect(ctx, q)
-		m.requests.WithLabelValues(label(q.Issuer), outcome(a, err)).Inc()
-		m.seconds.WithLabelValues(label(q.Issuer)).Observe(time.Since(began).Seconds())
+		m.Asked(q.Issuer)(outcome(a, err), time.Since(began))
 		return a, err
 	})
 }
 
 func outcome(a *watchword.Answer, err error) string {
-	var failure watchword.Failure
+	e, failed := errors.AsType[*watchword.Error](err)
 	switch {
-	case errors.As(err, &failure):
-		return failure.Error()
+	case failed && e.Rejection != nil:
+		return "caller_rejected"
+	case failed:
+		return e.Failure.Error()
 	case err != nil || a == nil:
 		return "unknown"
 	case a.Active():
-		return "active"
+		return "ok"
 	}
 	return "inactive"
 }

@@ -185,8 +185,10 @@ func TestOBS01IssuerRequests(t *testing.T) {
 	ask(t, m, answer(t, `{"active":true}`), nil)
 	ask(t, m, answer(t, `{"active":false}`), nil)
 	ask(t, m, nil, errors.New("no *Error: "+canary))
+	ask(t, m, nil, &watchword.Error{Failure: watchword.ClientRejected, Rejection: &watchword.Rejection{Status: 401}})
 	want := []string{
-		`watchword_issuer_requests_total{issuer="main",outcome="active"} 1`,
+		`watchword_issuer_requests_total{issuer="main",outcome="ok"} 1`,
+		`watchword_issuer_requests_total{issuer="main",outcome="caller_rejected"} 1`,
 		`watchword_issuer_requests_total{issuer="main",outcome="inactive"} 1`,
 		`watchword_issuer_requests_total{issuer="main",outcome="unknown"} 1`,
 	}
@@ -194,7 +196,7 @@ func TestOBS01IssuerRequests(t *testing.T) {
 		ask(t, m, nil, fmt.Errorf("wrapped: %w", &watchword.Error{Failure: f, Issuer: "main"}))
 		want = append(want, fmt.Sprintf(`watchword_issuer_requests_total{issuer="main",outcome="%s"} 1`, f.Error()))
 	}
-	shows(t, m, append(want, fmt.Sprintf(`watchword_issuer_request_seconds_count{issuer="main"} %d`, 3+len(watchword.Failures())))...)
+	shows(t, m, append(want, fmt.Sprintf(`watchword_issuer_request_seconds_count{issuer="main"} %d`, 4+len(watchword.Failures())))...)
 }
 
 func TestOBS01IssuerLatency(t *testing.T) {
@@ -208,7 +210,11 @@ func TestOBS01IssuerLatency(t *testing.T) {
 		if _, err := slow.Introspect(t.Context(), watchword.Query{Issuer: "main"}); err != nil {
 			t.Fatal(err)
 		}
+		m.Asked("side")("inactive", 20*time.Millisecond)
 		shows(t, m,
+			`watchword_issuer_requests_total{issuer="side",outcome="inactive"} 1`,
+			`watchword_issuer_requests_total{issuer="side",outcome="client_rejected"} 0`, // a rate sees the first one
+			`watchword_issuer_request_seconds_sum{issuer="side"} 0.02`,
 			`watchword_issuer_request_seconds_bucket{issuer="main",le="0.25"} 0`,
 			`watchword_issuer_request_seconds_bucket{issuer="main",le="0.5"} 1`,
 			`watchword_issuer_request_seconds_sum{issuer="main"} 0.3`)
