@@ -1,0 +1,226 @@
+package watchword_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/watchword-dev/watchword"
+)
+
+const module = "github.com/watchword-dev/watchword"
+
+// room is one package as `go list` sees it, without its tests.
+type room struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+	Standard   bool
+	Module     *struct{ Path string }
+}
+
+func (r room) name() string {
+	return strings.TrimPrefix(strings.TrimPrefix(r.ImportPath, module), "/")
+}
+
+// house lists every package of the module, and every one that they are made of.
+func house(t *testing.T) (rooms []room, owner map[string]string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Imports,Deps,Standard,Module", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner = map[string]string{}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var r room
+		if err := d.Decode(&r); errors.Is(err, io.EOF) {
+			return rooms, owner
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case r.Standard || r.Module == nil:
+		case r.Module.Path == module:
+			rooms = append(rooms, r)
+		default:
+			owner[r.ImportPath] = r.Module.Path
+		}
+	}
+}
+
+// rings says what each package may import of the module; the longest name that fits decides.
+var rings = map[string]struct {
+	may    []string // exact names; a name with a final /… stands for what is below it
+	reason string
+}{
+	"":                   {nil, "the judgement depends on nothing: it can be read, tested and trusted alone"},
+	"cache":              {[]string{""}, "a cache that knew issuers or doors could decide by something else than the formula"},
+	"issuer":             {[]string{""}, "what it needs of jose is a function in its Config, so that a library user links no signing"},
+	"jose":               {[]string{""}, "it signs; it does not know for whom"},
+	"door":               {[]string{""}, "what doors share knows no door"},
+	"door/introspection": {[]string{"", "door"}, "doors never know each other: any of them can be removed"},
+	"door/forwardauth":   {[]string{"", "door"}, "doors never know each other: any of them can be removed"},
+	"door/middleware":    {[]string{"", "door"}, "doors never know each other: any of them can be removed"},
+	"door/doortest":      {[]string{"", "door"}, "it drives doors through net/http only"},
+	"observe":            {[]string{"", "door"}, "it sees decisions, and changes none"},
+	"authority":          {nil, "it stands for somebody else's server: it must not share our code's mistakes"},
+	"app":                {[]string{"", "cache", "issuer", "jose", "door", "door/introspection", "door/forwardauth", "door/middleware", "observe"}, "the only room that knows all others"},
+	"cmd/watchword":      {[]string{"", "app", "authority"}, "commands talk to the app, not to its parts"},
+	"internal/memnet":    {nil, "a network for tests knows nobody"},
+	"internal/script":    {[]string{"", "cache"}, "scenarios run against the judgement and the cache"},
+}
+
+func TestRings(t *testing.T) {
+	t.Parallel()
+	rooms, _ := house(t)
+	if len(rooms) < 10 {
+		t.Fatalf("only %d packages: go list did not see the house", len(rooms))
+	}
+	for _, r := range rooms {
+		ring, known := rings[r.name()]
+		if !known {
+			t.Errorf("package %q is in no ring: say in layers_test.go what it may import, and why", r.name())
+			continue
+		}
+		for _, i := range r.Imports {
+			if i != module && !strings.HasPrefix(i, module+"/") {
+				continue
+			}
+			if name := (room{ImportPath: i}).name(); !slices.Contains(ring.may, name) {
+				t.Errorf("%s imports %q, which it may not: %s", r.ImportPath, name, ring.reason)
+			}
+		}
+	}
+}
+
+// The judgement does no I/O, keeps no log and draws no weak random numbers.
+func TestRootImportsNoWorld(t *testing.T) {
+	t.Parallel()
+	rooms, _ := house(t)
+	for _, r := range rooms {
+		if r.name() != "" {
+			continue
+		}
+		for _, i := range r.Imports {
+			if i == "net" || strings.HasPrefix(i, "net/") || i == "os" || strings.HasPrefix(i, "os/") || strings.HasPrefix(i, "log") || strings.HasPrefix(i, "math/rand") || strings.Contains(i, ".") {
+				t.Errorf("the root package imports %s", i)
+			}
+		}
+	}
+}
+
+// owners says which package imports each module; docs/dependencies.md says why.
+var owners = map[string]string{
+	"github.com/maypok86/otter/v2":        "cache",
+	"github.com/go-jose/go-jose/v4":       "jose",
+	"go.yaml.in/yaml/v4":                  "app",
+	"github.com/fsnotify/fsnotify":        "app",
+	"github.com/alecthomas/kong":          "cmd/watchword",
+	"github.com/prometheus/client_golang": "observe",
+	"github.com/luikyv/go-oidc":           "authority",
+	"modernc.org/sqlite":                  "authority",
+}
+
+// light is what a library user links who imports the judgement, the cache, an issuer and the net/http doors.
+var light = map[string][]string{
+	"": nil, "cache": {"github.com/maypok86/otter/v2"}, "issuer": nil, "jose": {"github.com/go-jose/go-jose/v4"}, "door": nil,
+	"door/introspection": nil, "door/forwardauth": nil, "door/middleware": nil,
+}
+
+func TestEveryModuleHasOneOwner(t *testing.T) {
+	t.Parallel()
+	rooms, owner := house(t)
+	for _, r := range rooms {
+		for _, i := range r.Imports {
+			m, third := owner[i]
+			if third && owners[m] != r.name() && !(m == "github.com/prometheus/client_model" && r.name() == "observe") {
+				t.Errorf("%s imports %s; its owner is %q (docs/dependencies.md)", r.ImportPath, m, owners[m])
+			}
+		}
+		allowed, isLight := light[r.name()]
+		for _, d := range r.Deps {
+			if m, third := owner[d]; isLight && third && !slices.Contains(allowed, m) {
+				t.Errorf("%s links %s: a library user would too", r.ImportPath, m)
+			}
+		}
+	}
+	docs, err := os.ReadFile("docs/dependencies.md")
+	check(err)
+	for m := range owners {
+		if !strings.Contains(string(docs), m) {
+			t.Errorf("docs/dependencies.md lacks %s", m)
+		}
+	}
+}
+
+// Evidence is as old as the worse of two clocks says, and only Age knows both: nothing else in the judgement and the
+// cache's decisions may compare instants. What bounds no evidence (budgets, the tables' clock) is listed.
+func TestOnlyAgeComparesInstants(t *testing.T) {
+	t.Parallel()
+	compares := regexp.MustCompile(`\.(Sub|Before|After|Compare)\(`)
+	exempt := []string{"freshness.go", "answer.go", "cache/budget.go", "cache/cache.go"}
+	for _, pattern := range []string{"*.go", "cache/*.go"} {
+		files, err := filepath.Glob(pattern)
+		check(err)
+		for _, path := range files {
+			if strings.HasSuffix(path, "_test.go") || slices.Contains(exempt, path) {
+				continue
+			}
+			body, err := os.ReadFile(path)
+			check(err)
+			for n, line := range strings.Split(string(body), "\n") {
+				if code, _, _ := strings.Cut(line, "//"); compares.MatchString(code) {
+					t.Errorf("%s:%d compares instants: use watchword.Age", path, n+1)
+				}
+			}
+		}
+	}
+}
+
+// A file that cannot be read in one sitting is two files.
+func TestFilesAreShort(t *testing.T) {
+	t.Parallel()
+	check(filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == ".git" || d.Name() == "node_modules") {
+			return fs.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		body, err := os.ReadFile(path)
+		if n := strings.Count(string(body), "\n"); n > 500 {
+			t.Errorf("%s has %d lines; want at most 500", path, n)
+		}
+		return err
+	}))
+}
+
+// Whoever is paged finds a heading for every Reason in the runbooks.
+func TestEveryReasonHasARunbook(t *testing.T) {
+	t.Parallel()
+	body, err := os.ReadFile("docs/runbooks.md")
+	check(err)
+	for _, r := range allReasons() {
+		if !strings.Contains(string(body), "\n## "+r+"\n") {
+			t.Errorf("docs/runbooks.md has no heading %q", r)
+		}
+	}
+}
+
+func allReasons() (words []string) {
+	for _, r := range watchword.Reasons() {
+		words = append(words, r.String())
+	}
+	return words
+}
