@@ -9,8 +9,8 @@ import (
 
 var metricName = regexp.MustCompile(`watchword_[a-z_]+[a-z]`)
 
-// names lists the metrics that a file speaks of.
-func names(t *testing.T, path string) []string {
+// mentioned lists the metrics that a file speaks of.
+func mentioned(t *testing.T, path string) []string {
 	t.Helper()
 	body, err := os.ReadFile(path)
 	if err != nil {
@@ -34,13 +34,13 @@ func TestOBS01DocsAndAlertsNameRealMetrics(t *testing.T) {
 			real = append(real, m[1])
 		}
 	}
-	documented := names(t, "../docs/metrics.md")
+	documented := mentioned(t, "../docs/metrics.md")
 	for _, name := range real {
 		if !slices.Contains(documented, name) {
 			t.Errorf("docs/metrics.md lacks %s", name)
 		}
 	}
-	for _, name := range append(documented, names(t, "../deploy/prometheus/alerts.yaml")...) {
+	for _, name := range append(documented, mentioned(t, "../deploy/prometheus/alerts.yaml")...) {
 		if !slices.Contains(real, name) {
 			t.Errorf("%s is documented or alerted on, and does not exist", name)
 		}
