@@ -109,11 +109,11 @@ func (a *App) assemble(c *Config) (*parts, error) {
 	}
 	note(p.openDecisions(a))
 	if c.Introspection != nil {
-		p.handlers["introspection"], err = c.introspectionDoor(&a.verifier)
+		p.handlers["introspection"], err = introspection.New(c.introspectionConfig(&a.verifier))
 		note(err)
 	}
 	if c.ForwardAuth != nil {
-		p.handlers["forward_auth"], err = c.forwardAuthDoor(&a.verifier, a.metrics.HeaderDropped)
+		p.handlers["forward_auth"], err = forwardauth.New(c.forwardAuthConfig(&a.verifier, a.metrics.HeaderDropped))
 		note(err)
 	}
 	p.handlers["admin"] = observe.Admin(a.metrics.Handler(), a.ready)
@@ -207,7 +207,7 @@ func (a *App) lookAtCache() observe.CacheStats {
 
 func (is *Issuer) config(logger *slog.Logger) issuer.Config {
 	return issuer.Config{Name: is.Name, Issuer: is.ID, IntrospectionEndpoint: is.Endpoint, Auth: is.ClientAuth.auth(), Prefixes: is.Prefixes,
-		Hint: is.Hint, Quirks: is.Quirks, Timeout: is.Timeout, Leeway: is.Leeway, Logger: logger,
+		Hint: is.Hint, Quirks: is.Quirks, Timeout: is.Timeout, Leeway: is.Leeway, Skew: is.Skew, Logger: logger,
 		TLS: issuer.TLS{CAFile: is.CA, CertFile: is.ClientAuth.CertFile, KeyFile: is.ClientAuth.KeyFile}}
 }
 
@@ -239,7 +239,7 @@ func (a *ClientAuth) sign() (issuer.Sign, error) {
 	return signer.Assert, nil
 }
 
-func (c *Config) introspectionDoor(v door.Verifier) (http.Handler, error) {
+func (c *Config) introspectionConfig(v door.Verifier) introspection.Config {
 	d := introspection.Config{Verifier: v, Paths: c.Introspection.Paths}
 	if c.Introspection.Forward {
 		d.Forward = forwardPolicy
@@ -247,13 +247,13 @@ func (c *Config) introspectionDoor(v door.Verifier) (http.Handler, error) {
 	for _, caller := range c.Introspection.Callers {
 		d.Callers = append(d.Callers, introspection.Caller{Name: caller.Policy.Name, ClientID: caller.ClientID, Secrets: caller.Secret.Resolve, Claims: caller.Claims})
 	}
-	return introspection.New(d)
+	return d
 }
 
-func (c *Config) forwardAuthDoor(v door.Verifier, dropped func(header string)) (http.Handler, error) {
+func (c *Config) forwardAuthConfig(v door.Verifier, dropped func(header string)) forwardauth.Config {
 	d := c.ForwardAuth
-	return forwardauth.New(forwardauth.Config{Verifier: v, Profile: forwardauth.Profile(d.Profile), Headers: d.Headers, OnUnheaderable: dropped,
-		Trusted: d.Trusted, TrustAll: d.Listen.Network == "unix", PathPrefix: d.PathPrefix, Realm: d.Realm})
+	return forwardauth.Config{Verifier: v, Profile: forwardauth.Profile(d.Profile), Headers: d.Headers, OnUnheaderable: dropped,
+		Trusted: d.Trusted, TrustAll: d.Listen.Network == "unix", PathPrefix: d.PathPrefix, Realm: d.Realm}
 }
 
 // openDecisions opens the decision log anew, also where a file of it has been moved away.
@@ -305,7 +305,6 @@ func (p *parts) drop(next *parts) {
 		if one.stop != nil {
 			one.stop()
 		}
-
 	}
 }
 

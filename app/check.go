@@ -108,6 +108,9 @@ func (c *Config) checkClientAuth(r *reader, path string, is *Issuer, plainHTTP b
 			r.silent(place{auth + ".audience", r.at(auth).node}, "is missing: there is no issuer to take its place", "write issuer or audience")
 		}
 	case "tls_client_auth":
+		if forwards {
+			r.silent(r.at(auth+".method"), "does not go with forward_caller_auth: our certificate would vouch for every caller", "choose another method, or write callers")
+		}
 		if plainHTTP {
 			r.silent(r.at(auth+".method"), "needs https: over http there is no certificate", "write an https URL, or another method")
 		}

@@ -461,6 +461,7 @@ func TestCallers(t *testing.T) {
 	if !accepted(t, forward).Introspection.Forward {
 		t.Error("forward_caller_auth is lost")
 	}
+	refused(t, change(t, forward, "{method: none}", "{method: tls_client_auth, client_id: a, cert: c, key: k}"), "issuers[0].client_auth.method", "does not go with forward_caller_auth")
 	refused(t, change(t, forward, "policies:", "  - {name: b, introspection_endpoint: https://b.example, client_auth: {method: none}, tokens: {prefix: b}}\npolicies:"),
 		"doors.introspection.forward_caller_auth", "exactly one issuer")
 }

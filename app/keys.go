@@ -41,7 +41,7 @@ var issuerKeys = object([]row[Issuer]{
 	key("timeout", duration(time.Millisecond, maxTimeout), func(i *Issuer) *time.Duration { return &i.Timeout },
 		"Bounds one whole asking, retries included. At most 30s.").or("2s"),
 	key("skew", duration(0, time.Hour), func(i *Issuer) *time.Duration { return &i.Skew },
-		"How far this AS's clocks may differ from ours.").or("2s"),
+		"How far this AS's clocks may differ from ours: the log warns where its answers show more. It lengthens no token's life.").or("2s"),
 	key("leeway", duration(0, time.Minute), func(i *Issuer) *time.Duration { return &i.Leeway },
 		"Moves nbf, and exp at the forward_auth door and the middleware. At most 60s.").or("0s"),
 	key("tls", tlsOutKeys, self[Issuer], "TLS towards it."),

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/door/forwardauth"
+	"github.com/watchword-dev/watchword/door/introspection"
 	"github.com/watchword-dev/watchword/issuer"
 )
 
@@ -170,11 +172,11 @@ func (c *Config) rehearse(r *reader) {
 	v, err := watchword.New(c.judgement(issuer.Router{}, shapes, nil))
 	note("policies", err)
 	if c.Introspection != nil {
-		_, err = c.introspectionDoor(v)
+		_, err = introspection.New(c.introspectionConfig(v))
 		note("doors.introspection", err)
 	}
 	if c.ForwardAuth != nil {
-		_, err = c.forwardAuthDoor(v, nil)
+		_, err = forwardauth.New(c.forwardAuthConfig(v, nil))
 		note("doors.forward_auth", err)
 	}
 }

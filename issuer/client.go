@@ -96,6 +96,7 @@ func (c *Client) ask(ctx context.Context, t *target, q *watchword.Query) (*watch
 	if r.status == http.StatusOK && q.Credential == nil {
 		c.keys.accepted(cred)
 	}
+	c.compareClocks(ctx, r, time.Now())
 	return c.read(t, q, r)
 }
 

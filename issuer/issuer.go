@@ -36,6 +36,7 @@ type Config struct {
 	Quirks                watchword.Quirks // declared departures from RFC 7662 §2.2
 	Timeout               time.Duration    // bounds one whole asking, retries included; zero: DefaultTimeout
 	Leeway                time.Duration    // how far clocks may differ when exp and nbf are read; zero: not at all; at most a minute
+	Skew                  time.Duration    // how far the server's clock may differ from ours before Logger hears of it; zero: only by what Date cannot tell
 	TLS                   TLS
 	Observe               func(outcome string, took time.Duration) // called after every asking that called the server (Outcomes); nil: nobody looks
 	Logger                *slog.Logger                             // hears of discovery and its failures; nil: nobody
@@ -60,6 +61,7 @@ type Client struct {
 	target    atomic.Pointer[target] // nil: not discovered yet
 	hold      atomic.Pointer[time.Time]
 	warned    atomic.Pointer[string]
+	skewed    atomic.Bool // the server's clock is off, and that was said
 }
 
 // target is where a server introspects.
@@ -131,6 +133,9 @@ func (c *Config) mistakes() (errs []error) {
 	}
 	if c.Leeway < 0 || c.Leeway > maxLeeway {
 		mistake("leeway is %v: it must be from 0 to %v", c.Leeway, maxLeeway)
+	}
+	if c.Skew < 0 {
+		mistake("skew is %v: it cannot be negative", c.Skew)
 	}
 	if slices.Contains(c.Prefixes, "") {
 		mistake("an empty token prefix: leave prefixes out for an issuer that takes every other token")

@@ -1,0 +1,68 @@
+package issuer
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDriftIsWhatIsSure(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 1, 0, 0, 10, 500e6, time.UTC)
+	check := func(date int, took, want time.Duration) {
+		t.Helper()
+		if got := drift(at.Truncate(time.Minute).Add(time.Duration(date)*time.Second), at, at.Add(took)); got != want {
+			t.Errorf("Date :%02d, asked at :10.5, answered after %v: %v, want %v", date, took, got, want)
+		}
+	}
+	check(10, 0, 0)
+	check(9, 0, -500*time.Millisecond)
+	check(10, 3*time.Second, 0)
+	check(13, 3*time.Second, 0) // within the asking
+	check(14, 3*time.Second, 500*time.Millisecond)
+	check(70, 3*time.Second, 56500*time.Millisecond)
+	check(0, 3*time.Second, -9500*time.Millisecond)
+}
+
+// A clock that differs by more than skew is said once, and again after it was right.
+func TestSkewIsCompared(t *testing.T) {
+	t.Parallel()
+	var off time.Duration
+	age := ""
+	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", time.Now().Add(off).UTC().Format(http.TimeFormat))
+		w.Header().Set("Content-Type", "application/json")
+		if age != "" {
+			w.Header().Set("Age", age)
+		}
+		_, _ = w.Write([]byte(`{"active":true}`))
+	})
+	var log bytes.Buffer
+	c, err := New(Config{Name: "main", IntrospectionEndpoint: s.URL, Auth: None(), Skew: 10 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := func(by time.Duration, want int) {
+		t.Helper()
+		off = by
+		if _, err := c.Introspect(t.Context(), query()); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(log.String(), "clock differs"); n != want {
+			t.Errorf("off by %v: said %d times, want %d:\n%s", by, n, want, &log)
+		}
+	}
+	said(0, 0)
+	said(5*time.Second, 0)
+	said(-5*time.Second, 0)
+	said(time.Minute, 1)
+	said(-time.Minute, 1)
+	said(0, 1)
+	said(-time.Minute, 2)
+	said(0, 2)
+	age = "60"
+	said(-time.Minute, 2) // kept in between
+}
