@@ -16,7 +16,7 @@ import (
 // body is a typical answer of 552 bytes.
 func body(i int) []byte {
 	s := fmt.Sprintf(`{"active":true,"sub":"user-%08d-4f0c-9d1e-7a6b5c4d3e2f","client_id":"orders-frontend","scope":"openid profile orders:read orders:write","aud":"https://api.example","iss":"https://as.example","exp":%d,"iat":%d,"nbf":%d,"jti":"0d3a4d52-%08d-8e9f","token_type":"Bearer","username":"ann.example@example.com","sid":"c7a1b2c3-d4e5-f607","tenant":"acme-corporation","roles":["reader","writer","auditor"],"department":{"id":4711,"name":"logistics"},"locale":"en-GB"`,
-		i, time.Now().Add(time.Hour).Unix(), time.Now().Unix(), time.Now().Unix(), i)
+		i, time.Now().Add(time.Hour).Unix(), time.Now().Add(-time.Minute).Unix(), time.Now().Add(-time.Minute).Unix(), i)
 	for len(s) < 552-len(`,"pad":""}`) {
 		s += " "
 	}
