@@ -178,6 +178,23 @@ func TestAUD01FingerprintsAreKeyed(t *testing.T) {
 	}
 }
 
+// Without both lengths these two pairs would be one message.
+func TestAUD01FingerprintsHaveBorders(t *testing.T) {
+	t.Parallel()
+	l := newLog(t, new(sink), LogConfig{})
+	defer closeLog(t, l)
+	mark := func(issuer, value string) string {
+		o := l.pool.Get().(*line)
+		o.json = o.json[:0]
+		o.keyed("token", o.token, issuer, value)
+		return string(o.json)
+	}
+	length := func(n byte) string { return strings.Repeat("\x00", 7) + string(rune(n)) }
+	if mark("", length(1)+"q") == mark(length(9), "q") || mark("ab", "c") == mark("a", "bc") {
+		t.Error("they are")
+	}
+}
+
 // A client or an authorization server may put anything into what is logged (abuse group 25).
 func TestAUD01HostileValues(t *testing.T) {
 	t.Parallel()

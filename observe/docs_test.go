@@ -1,48 +1,192 @@
 package observe
 
 import (
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/watchword-dev/watchword"
 )
 
-var metricName = regexp.MustCompile(`watchword_[a-z_]+[a-z]`)
-
-// mentioned lists the metrics that a file speaks of.
-func mentioned(t *testing.T, path string) []string {
+func page(t *testing.T, path string) string {
 	t.Helper()
-	body, err := os.ReadFile(path)
+	body, err := os.ReadFile("../" + path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := metricName.FindAllString(string(body), -1)
-	slices.Sort(found)
-	return slices.Compact(found)
+	return string(body)
 }
 
-// docs/metrics.md and the alert rules speak of every metric that is written in this package, and of no other.
-func TestOBS01DocsAndAlertsNameRealMetrics(t *testing.T) {
+// shown lists the metrics that are ours, as they are scraped, with their sorted labels.
+func shown(t *testing.T) map[string][]string {
+	t.Helper()
+	families, err := used(t).registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][]string{}
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "watchword_") {
+			labels := []string{}
+			for _, l := range f.GetMetric()[0].GetLabel() {
+				labels = append(labels, l.GetName())
+			}
+			slices.Sort(labels)
+			all[f.GetName()] = labels
+		}
+	}
+	return all
+}
+
+var quoted = regexp.MustCompile("`([a-z_]+)`")
+
+func TestOBS01MetricsPageIsTrue(t *testing.T) {
 	t.Parallel()
-	var real []string
-	for _, file := range []string{"metrics.go", "decisions.go"} {
-		body, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+	missing := shown(t)
+	for line := range strings.Lines(page(t, "docs/metrics.md")) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 5 || !strings.Contains(cells[1], "`") {
+			continue
 		}
-		for _, m := range regexp.MustCompile(`"(watchword_[a-z_]+[a-z])"`).FindAllStringSubmatch(string(body), -1) {
-			real = append(real, m[1])
+		var labels []string
+		for _, l := range quoted.FindAllStringSubmatch(cells[2], -1) {
+			labels = append(labels, l[1])
+		}
+		slices.Sort(labels)
+		for _, name := range quoted.FindAllStringSubmatch(cells[1], -1) {
+			if want, ok := missing[name[1]]; !ok || !slices.Equal(labels, want) {
+				t.Errorf("docs/metrics.md gives %s the labels %v; it has %v", name[1], labels, want)
+			}
+			delete(missing, name[1])
 		}
 	}
-	documented := mentioned(t, "../docs/metrics.md")
-	for _, name := range real {
-		if !slices.Contains(documented, name) {
-			t.Errorf("docs/metrics.md lacks %s", name)
+	for name := range missing {
+		t.Errorf("docs/metrics.md lacks %s", name)
+	}
+}
+
+var (
+	selector = regexp.MustCompile(`\b(watchword_[a-z_]+)(?:\{([^}]*)\})?`)
+	matcher  = regexp.MustCompile(`([a-z]+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"`)
+	suffix   = regexp.MustCompile(`_(bucket|sum|count)$`)
+	grouping = regexp.MustCompile(`by \(([a-z, ]*)\) ?\(`)
+)
+
+// words are what a label from a closed list may be.
+func words() map[string][]string {
+	w := map[string][]string{
+		"source":  sources[:],
+		"outcome": {"ok", "inactive", "caller_rejected"},
+		"result":  {"hit", "miss", "joined", "stale", "inactive", "refresh", "throttled"},
+	}
+	for _, r := range watchword.Reasons() {
+		w["reason"] = append(w["reason"], r.String())
+	}
+	for _, f := range watchword.Failures() {
+		w["outcome"] = append(w["outcome"], f.Error())
+	}
+	for _, b := range ageBounds {
+		w["le"] = append(w["le"], fmt.Sprint(b.Seconds()))
+	}
+	return w
+}
+
+// An alert on a name or a word that does not exist never fires.
+func TestOBS01AlertsAndPagesAskForWhatExists(t *testing.T) {
+	t.Parallel()
+	real, known := shown(t), words()
+	for _, path := range []string{"deploy/prometheus/alerts.yaml", "deploy/prometheus/alerts_test.yaml", "docs/metrics.md", "docs/runbooks.md"} {
+		body := page(t, path)
+		for _, found := range selector.FindAllStringSubmatch(body, -1) {
+			name := found[1]
+			labels, ok := real[name]
+			if base := suffix.ReplaceAllString(name, ""); !ok && base != name && strings.HasSuffix(base, "_seconds") {
+				labels, ok = append([]string{"le"}, real[base]...), real[base] != nil
+			}
+			if !ok {
+				t.Errorf("%s: there is no metric %s", path, name)
+			}
+			for _, m := range matcher.FindAllStringSubmatch(found[2], -1) {
+				label, values := m[1], strings.Split(m[2], "|")
+				if !slices.Contains(append(labels, "job", "instance"), label) {
+					t.Errorf("%s: %s has no label %s", path, name, label)
+				}
+				for _, v := range values {
+					if known[label] != nil && !strings.HasSuffix(name, "request_seconds_bucket") && !slices.Contains(known[label], v) {
+						t.Errorf("%s: %s is never %s", path, label, v)
+					}
+				}
+			}
 		}
 	}
-	for _, name := range append(documented, mentioned(t, "../deploy/prometheus/alerts.yaml")...) {
-		if !slices.Contains(real, name) {
-			t.Errorf("%s is documented or alerted on, and does not exist", name)
+	all := []string{"job", "instance", "le"}
+	for _, labels := range real {
+		all = append(all, labels...)
+	}
+	for _, found := range grouping.FindAllStringSubmatch(page(t, "deploy/prometheus/alerts.yaml"), -1) {
+		for _, label := range strings.Split(found[1], ", ") {
+			if !slices.Contains(all, label) {
+				t.Errorf("alerts group by %s, which is no label", label)
+			}
+		}
+	}
+}
+
+func TestOBS01EveryAlertHasARunbookAndATest(t *testing.T) {
+	t.Parallel()
+	rules, tests, runbooks := page(t, "deploy/prometheus/alerts.yaml"), page(t, "deploy/prometheus/alerts_test.yaml"), page(t, "docs/runbooks.md")
+	alerts := strings.Split(rules, "- alert: ")[1:]
+	if len(alerts) == 0 {
+		t.Fatal("no alerts")
+	}
+	for _, rule := range alerts {
+		name, _, _ := strings.Cut(rule, "\n")
+		_, anchor, ok := strings.Cut(rule, "runbook: docs/runbooks.md#")
+		anchor, _, _ = strings.Cut(anchor, "\n")
+		if !ok || !strings.Contains(runbooks, "\n## "+anchor+"\n") {
+			t.Errorf("%s: no runbook %q", name, anchor)
+		}
+		if !strings.Contains(tests, `alertname="`+name+`"`) {
+			t.Errorf("%s: alerts_test.yaml does not try it", name)
+		}
+	}
+}
+
+// Whoever is paged finds for every word what it means, why, how to see it and what to do.
+func TestEveryWordHasARunbook(t *testing.T) {
+	t.Parallel()
+	entries := map[string]string{}
+	for _, entry := range strings.Split("\n"+page(t, "docs/runbooks.md"), "\n## ")[1:] {
+		word, text, _ := strings.Cut(entry, "\n")
+		if entries[word] != "" {
+			t.Errorf("%s has two entries", word)
+		}
+		text, _, _ = strings.Cut(text, "\n# ")
+		entries[word] = text
+	}
+	for _, f := range append(words()["reason"], words()["outcome"]...) {
+		if entries[f] == "" && f != "ok" {
+			t.Errorf("%s has no entry", f)
+		}
+	}
+	for word, text := range entries {
+		if word == "What the user sees" {
+			continue
+		}
+		var had []string
+		for _, part := range regexp.MustCompile(`(?m)^\*\*(\w+)\.\*\* \S`).FindAllStringSubmatch(text, -1) {
+			had = append(had, part[1])
+		}
+		if !slices.Equal(had, []string{"Means", "Causes", "Check", "Fix"}) {
+			t.Errorf("%s says %v", word, had)
+		}
+	}
+	for _, r := range watchword.Reasons() { // the table of what is seen
+		if row := fmt.Sprintf("\n| `%s` | %d", r, r.Row().HTTP); !strings.Contains(entries["What the user sees"], row) {
+			t.Errorf("the table has no row that begins %q", row)
 		}
 	}
 }

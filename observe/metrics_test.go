@@ -92,6 +92,17 @@ func TestOBS01CountsDecisions(t *testing.T) {
 		`watchword_evidence_age_seconds_count 22`)
 }
 
+func TestOBS01AgeOfABoundIsWithinIt(t *testing.T) {
+	t.Parallel()
+	m := NewMetrics(MetricsConfig{})
+	d := watchword.Decision{Answer: answer(t, `{"active":true}`), Standing: watchword.Fresh}
+	for _, d.Age = range []time.Duration{0, time.Second, time.Second + 1, time.Hour, time.Hour + 1} {
+		m.Observe(watchword.Request{}, d, 0)
+	}
+	shows(t, m, `watchword_evidence_age_seconds_bucket{le="1"} 2`, `watchword_evidence_age_seconds_bucket{le="2"} 3`,
+		`watchword_evidence_age_seconds_bucket{le="3600"} 4`, `watchword_evidence_age_seconds_bucket{le="+Inf"} 5`)
+}
+
 func TestOBS01EveryReasonAndSource(t *testing.T) {
 	t.Parallel()
 	m, a := NewMetrics(MetricsConfig{}), answer(t, `{"active":true}`)
