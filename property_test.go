@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,7 @@ type world struct {
 	tokens map[string]*fate // by issuer and token
 	down   func(time.Time) bool
 	slow   time.Duration
+	mu     sync.Mutex // refreshes ask beside the test; guards what is below
 	asked  int
 }
 
@@ -72,14 +74,23 @@ func (w *world) fate(issuer string, token watchword.Token) *fate {
 	return f
 }
 
+// questions is how many there were.
+func (w *world) questions() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.asked
+}
+
 // Introspect implements watchword.Source.
 func (w *world) Introspect(_ context.Context, q watchword.Query) (*watchword.Answer, error) {
+	w.mu.Lock()
 	w.asked++
+	f := w.fate(q.Issuer, q.Token)
+	w.mu.Unlock()
 	now := time.Now()
 	if w.down != nil && w.down(now) {
 		return nil, &watchword.Error{Failure: watchword.Unavailable, Issuer: q.Issuer}
 	}
-	f := w.fate(q.Issuer, q.Token)
 	body := `{"active":false}`
 	if f.revoked.IsZero() || now.Before(f.revoked) {
 		body = `{"active":true` + f.members
@@ -143,9 +154,9 @@ func TestT1_T2_T3HitIsMiss(t *testing.T) {
 				if w.r.IntN(5) == 0 {
 					r.Credential = &watchword.Credential{Authorization: fmt.Sprint("caller", w.r.IntN(2))}
 				}
-				before := w.asked
+				before := w.questions()
 				hot := warm.Verify(t.Context(), r)
-				if w.asked == before && hot.Answer != nil {
+				if w.questions() == before && hot.Answer != nil {
 					hits++
 				}
 				want := cold.Verify(t.Context(), r)
