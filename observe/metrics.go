@@ -100,11 +100,12 @@ func (m *Metrics) Asked(issuer string) func(outcome string, took time.Duration) 
 	for _, f := range []watchword.Failure{watchword.Unavailable, watchword.ClientRejected, watchword.ProtocolError, watchword.ConfigError} {
 		m.requests.WithLabelValues(issuer, f.Error()) // shown while zero, as in pages
 	}
-	seconds := m.seconds.WithLabelValues(issuer)
-	return func(outcome string, took time.Duration) {
-		m.requests.WithLabelValues(issuer, label(outcome)).Inc()
-		seconds.Observe(took.Seconds())
-	}
+	return func(outcome string, took time.Duration) { m.asked(issuer, outcome, took) }
+}
+
+func (m *Metrics) asked(issuer, outcome string, took time.Duration) {
+	m.requests.WithLabelValues(issuer, label(outcome)).Inc()
+	m.seconds.WithLabelValues(issuer).Observe(took.Seconds())
 }
 
 // Measure returns a Source that asks next, and counts and times every question, with the words of issuer.Outcomes. It
@@ -113,7 +114,7 @@ func (m *Metrics) Measure(next watchword.Source) watchword.Source {
 	return watchword.SourceFunc(func(ctx context.Context, q watchword.Query) (*watchword.Answer, error) {
 		began := time.Now()
 		a, err := next.Introspect(ctx, q)
-		m.Asked(q.Issuer)(outcome(a, err), time.Since(began))
+		m.asked(label(q.Issuer), outcome(a, err), time.Since(began))
 		return a, err
 	})
 }
