@@ -1,0 +1,300 @@
+// Package script plays timed scenarios, for tests: an authorization server that is told what to answer, the cache and
+// a Verifier, in the fake time of a testing/synctest bubble. One statement a line, # begins a comment:
+//
+//	policy [NAME] max_staleness=30s max_age=10m stale_if_error=1m scopes=a,b audience=api relay   (before all else)
+//	cache inactive=5s refresh_after=0.75 timeout=2s                                               (before all else)
+//	at 5s …                          sleeps until five seconds after the start; a statement may follow
+//	token t1 sub=ann scope=a,b aud=api exp=60s nbf=1s expires_in=90s
+//	                                 the server knows t1; instants count from the start
+//	as down | up | slow 3s | revoke t1 | restore t1
+//	check t1 [by NAME] -> REASON asked=2 age=5s source=cache
+//	                                 one decision; asked counts the questions to the server since the start
+package script
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/cache"
+)
+
+// Run plays text in a bubble of its own and fails t at the first line that does not come true.
+func Run(t *testing.T, text string) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		if err := Play(text); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Play plays text. It must be called in a bubble. The error names the line, what it wanted and what happened.
+func Play(text string) error {
+	s := &stage{start: time.Now(), as: &server{tokens: map[string]*token{}}}
+	defer s.close()
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		if err := s.play(words); err != nil {
+			return fmt.Errorf("line %d: %s\n%v after the start: %w", n, strings.Join(words, " "), time.Since(s.start), err)
+		}
+	}
+	if s.checks == 0 {
+		return errors.New("the script checks nothing")
+	}
+	return nil
+}
+
+type stage struct {
+	start    time.Time
+	as       *server
+	config   cache.Config
+	policies []watchword.Policy
+	memory   *cache.Cache
+	verifier *watchword.Verifier
+	checks   int
+}
+
+func (s *stage) close() {
+	if s.memory != nil {
+		synctest.Wait()
+		s.memory.Close()
+	}
+}
+
+func (s *stage) play(words []string) error {
+	verb, rest := words[0], words[1:]
+	if verb == "policy" || verb == "cache" {
+		if s.verifier != nil {
+			return errors.New("comes before all else")
+		}
+		return map[string]func([]string) error{"policy": s.policy, "cache": s.cache}[verb](rest)
+	}
+	if err := s.build(); err != nil {
+		return err
+	}
+	act := map[string]func([]string) error{"at": s.at, "token": s.as.learn(s.start), "as": s.as.obey, "check": s.check}[verb]
+	if act == nil {
+		return fmt.Errorf("%q is no statement", verb)
+	}
+	if len(rest) == 0 {
+		return errors.New("says too little")
+	}
+	return act(rest)
+}
+
+func (s *stage) at(words []string) error {
+	d, err := time.ParseDuration(words[0])
+	if err != nil {
+		return err
+	}
+	if d < time.Since(s.start) {
+		return errors.New("that is over")
+	}
+	time.Sleep(time.Until(s.start.Add(d)))
+	if len(words) == 1 {
+		return nil
+	}
+	return s.play(words[1:])
+}
+
+// settings reads key=value words with the readers of what is known; a word without = has an empty value.
+func settings(words []string, known map[string]func(string) error) error {
+	for _, w := range words {
+		key, value, _ := strings.Cut(w, "=")
+		read := known[key]
+		if read == nil {
+			return fmt.Errorf("%q is not known", w)
+		}
+		if err := read(value); err != nil {
+			return fmt.Errorf("%s: %w", w, err)
+		}
+	}
+	return nil
+}
+
+func duration(d *time.Duration) func(string) error {
+	return func(v string) (err error) { *d, err = time.ParseDuration(v); return err }
+}
+
+func list(l *[]string) func(string) error {
+	return func(v string) error { *l = strings.Split(v, ","); return nil }
+}
+
+func (s *stage) policy(words []string) error {
+	p := watchword.Policy{Name: "default"}
+	if len(words) > 0 && !strings.Contains(words[0], "=") && words[0] != "relay" {
+		p.Name, words = words[0], words[1:]
+	}
+	err := settings(words, map[string]func(string) error{
+		"max_staleness": duration(&p.Freshness.MaxStaleness), "max_age": duration(&p.Freshness.MaxAge), "stale_if_error": duration(&p.Freshness.StaleIfError),
+		"scopes": list(&p.Scopes), "audience": list(&p.Audience), "relay": func(string) error { p.Relay = true; return nil },
+	})
+	s.policies = append(s.policies, p)
+	return err
+}
+
+func (s *stage) cache(words []string) error {
+	return settings(words, map[string]func(string) error{
+		"inactive": duration(&s.config.Inactive.TTL), "timeout": duration(&s.config.FlightTimeout),
+		"refresh_after": func(v string) (err error) { s.config.RefreshAhead.After, err = strconv.ParseFloat(v, 64); return err },
+		"refresh_hits":  func(v string) (err error) { s.config.RefreshAhead.MinHits, err = strconv.Atoi(v); return err },
+	})
+}
+
+func (s *stage) build() (err error) {
+	if s.verifier != nil {
+		return nil
+	}
+	if s.memory, err = cache.New(s.config); err != nil {
+		return err
+	}
+	keep := time.Duration(0)
+	for _, p := range s.policies {
+		keep = max(keep, p.Freshness.Life())
+	}
+	s.verifier, err = watchword.New(watchword.Config{Source: s.memory.Over(s.as, keep), Issuers: []watchword.Issuer{{Name: "as"}}, Callers: s.policies})
+	return err
+}
+
+func (s *stage) check(words []string) error {
+	arrow := slices.Index(words, "->")
+	if arrow < 1 || arrow == len(words)-1 {
+		return errors.New("a check is TOKEN [by POLICY] -> REASON")
+	}
+	r := watchword.Request{Door: "script", Token: watchword.Token(words[0]), Caller: "default"}
+	if who := words[1:arrow]; len(who) == 2 && who[0] == "by" {
+		r.Caller = who[1]
+	} else if len(who) > 0 {
+		return fmt.Errorf("%q is not known", who)
+	}
+	s.checks++
+	d := s.verifier.Verify(context.Background(), r)
+	synctest.Wait() // for an asking ahead that this check began
+	got := map[string]string{"asked": strconv.Itoa(s.as.asked()), "age": d.Age.String(), "source": d.Source()}
+	report := fmt.Sprintf("%s asked=%s age=%s source=%s", d.Reason, got["asked"], got["age"], got["source"])
+	if d.Reason.String() != words[arrow+1] {
+		return fmt.Errorf("got %s (%v)", report, d.Err)
+	}
+	for _, w := range words[arrow+2:] {
+		key, want, _ := strings.Cut(w, "=")
+		if got[key] != want { // an unknown key is never as wanted
+			return fmt.Errorf("got %s, want %s", report, w)
+		}
+	}
+	return nil
+}
+
+// server is the scripted authorization server, a Source.
+type server struct {
+	mu     sync.Mutex
+	tokens map[string]*token
+	down   bool
+	slow   time.Duration
+	calls  int
+}
+
+type token struct {
+	members string
+	ends    time.Time // zero: it does not say
+	revoked bool
+}
+
+func (s *server) asked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls
+}
+
+func (s *server) learn(start time.Time) func([]string) error {
+	return func(words []string) error {
+		t := new(token)
+		text := func(name string) func(string) error {
+			return func(v string) error {
+				t.members += fmt.Sprintf(",%q:%q", name, strings.ReplaceAll(v, ",", " "))
+				return nil
+			}
+		}
+		instant := func(name string) func(string) error {
+			return func(v string) error {
+				d, err := time.ParseDuration(v)
+				t.members += fmt.Sprintf(",%q:%d", name, start.Add(d).Unix())
+				return err
+			}
+		}
+		err := settings(words[1:], map[string]func(string) error{
+			"sub": text("sub"), "scope": text("scope"), "aud": text("aud"), "token_type": text("token_type"), "exp": instant("exp"), "nbf": instant("nbf"),
+			"expires_in": func(v string) error {
+				d, err := time.ParseDuration(v)
+				t.ends = start.Add(d)
+				return err
+			},
+		})
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.tokens[words[0]] = t
+		return err
+	}
+}
+
+func (s *server) obey(words []string) (err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var known *token
+	if len(words) == 2 {
+		known = s.tokens[words[1]]
+	}
+	switch order := words[0]; {
+	case order == "down" && len(words) == 1:
+		s.down = true
+	case order == "up" && len(words) == 1:
+		s.down, s.slow = false, 0
+	case order == "slow" && len(words) == 2:
+		s.slow, err = time.ParseDuration(words[1])
+	case order == "revoke" && known != nil:
+		known.revoked = true
+	case order == "restore" && known != nil:
+		known.revoked = false
+	default:
+		err = fmt.Errorf("the server cannot %q", strings.Join(words, " "))
+	}
+	return err
+}
+
+// Introspect answers as the server would have when it was asked, however long the answer takes.
+func (s *server) Introspect(ctx context.Context, q watchword.Query) (*watchword.Answer, error) {
+	s.mu.Lock()
+	s.calls++
+	now, slow, down, body := time.Now(), s.slow, s.down, `{"active":false}`
+	if t := s.tokens[string(q.Token)]; t != nil && !t.revoked {
+		body = `{"active":true` + t.members
+		if !t.ends.IsZero() {
+			body += fmt.Sprintf(`,"expires_in":%d`, int(t.ends.Sub(now)/time.Second))
+		}
+		body += "}"
+	}
+	s.mu.Unlock()
+	select {
+	case <-time.After(slow):
+	case <-ctx.Done():
+		down = true
+	}
+	if down {
+		return nil, &watchword.Error{Failure: watchword.Unavailable, Issuer: q.Issuer, Cause: errors.New("the script took it down")}
+	}
+	return watchword.ParseAnswer([]byte(body), watchword.Evidence{Issuer: q.Issuer, Asked: now})
+}

@@ -1,0 +1,184 @@
+package script_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/watchword-dev/watchword/internal/script"
+)
+
+// A token's whole life: asked, remembered, asked again, the server gone and back, revoked, over.
+//
+// Covers: T6 T7 CAC-01 CAC-13 OUT-01
+func TestCAC13ALife(t *testing.T) {
+	t.Parallel()
+	script.Run(t, `
+		policy max_staleness=10s
+		at 0s token t1 sub=ann exp=60s
+		check t1 -> ok asked=1 age=0s source=issuer
+		at 5s check t1 -> ok asked=1 age=5s source=cache
+		as down
+		at 10s check t1 -> ok asked=1 age=10s      # at the bound
+		at 10s1ns check t1 -> unavailable asked=2  # 503, never 401
+		at 12s as up
+		check t1 -> ok asked=3 age=0s
+		at 20s as revoke t1
+		check t1 -> ok asked=3 age=8s              # as promised: not longer than max_staleness
+		at 22s1ns check t1 -> inactive asked=4
+		check t1 -> inactive asked=5               # inactive answers are not kept by default
+		as restore t1
+		check t1 -> ok asked=6                     # T14: no false negative is pinned
+		at 31s check t1 -> ok asked=6 age=8.999999999s
+		at 55s check t1 -> ok asked=7
+		at 60s check t1 -> expired asked=8 age=0s  # remembered for 5 s, dead all the same; the server agrees
+		at 61s check t1 -> expired asked=9
+		check never-seen -> inactive`)
+}
+
+// Covers: CAC-10 OUT-01
+func TestOUT01StaleIfError(t *testing.T) {
+	t.Parallel()
+	script.Run(t, `
+		policy max_staleness=10s stale_if_error=20s
+		policy strict max_staleness=10s
+		token t1 exp=28s
+		token t2
+		check t1 -> ok asked=1
+		check t2 -> ok asked=2
+		at 10s as down
+		at 11s check t1 -> ok asked=3 age=11s source=stale
+		check t1 by strict -> unavailable asked=4
+		at 27s check t1 -> ok source=stale
+		at 28s check t1 -> unavailable source=none   # never past exp
+		at 30s check t2 -> ok age=30s source=stale
+		at 30s1ns check t2 -> unavailable
+		as up
+		at 31s check t2 -> ok source=issuer age=0s`)
+}
+
+// Covers: T14 CAC-04
+func TestCAC04_T14InactiveIsBounded(t *testing.T) {
+	t.Parallel()
+	script.Run(t, `
+		policy max_staleness=10s
+		policy strict max_staleness=2s
+		cache inactive=5s
+		check t1 -> inactive asked=1
+		at 3s token t1
+		check t1 -> inactive asked=1        # remembered
+		check t1 by strict -> ok asked=2    # not beyond the bound of who asks
+		token t3
+		as revoke t3
+		check t3 -> inactive asked=3
+		as restore t3
+		at 8s check t3 -> inactive asked=3
+		at 8s1ns check t3 -> ok asked=4`)
+}
+
+// A slow server's word is as old as its question; one that does not answer in time is unavailable.
+//
+// Covers: CAC-13 CAC-02
+func TestCAC13SlowServer(t *testing.T) {
+	t.Parallel()
+	script.Run(t, `
+		policy max_staleness=5s
+		cache timeout=4s
+		token t1
+		as slow 3s
+		check t1 -> ok asked=1 age=0s
+		at 3s check t1 -> ok asked=1 age=3s
+		at 5s check t1 -> ok asked=1 age=5s
+		at 5s1ns as revoke t1
+		check t1 -> inactive asked=2
+		at 20s as slow 1h
+		check t1 -> unavailable asked=3
+		at 24s check t1 -> unavailable asked=4`)
+}
+
+// Two policies over one memory: each has its bounds and demands.
+//
+// Covers: T1 T2
+func TestT1_T2TwoPolicies(t *testing.T) {
+	t.Parallel()
+	script.Run(t, `
+		policy read max_staleness=1m scopes=read
+		policy write max_staleness=5s scopes=read,write audience=api
+		policy live
+		token t1 scope=read aud=api
+		check t1 by read -> ok asked=1
+		check t1 by write -> scope asked=1
+		at 6s check t1 by read -> ok asked=1 age=6s
+		check t1 by write -> scope asked=2 age=0s
+		at 7s check t1 by live -> ok asked=3 age=0s
+		at 8s check t1 by live -> ok asked=4 age=0s`)
+}
+
+// INT-11: an answer is not usable before nbf, and is judged anew each time.
+func TestINT11NotYetValid(t *testing.T) {
+	t.Parallel()
+	script.Run(t, `
+		policy max_staleness=1m
+		token t1 nbf=30s
+		check t1 -> not_yet_valid asked=1
+		at 29s check t1 -> not_yet_valid asked=1
+		at 30s check t1 -> ok asked=1`)
+}
+
+// CAC-10: a popular token is asked about before its bound; an error on the way changes nothing.
+func TestCAC10RefreshAhead(t *testing.T) {
+	t.Parallel()
+	script.Run(t, `
+		policy max_staleness=20s
+		cache refresh_after=0.5 refresh_hits=1
+		token t1
+		check t1 -> ok asked=1
+		at 10s check t1 -> ok asked=1
+		at 11s check t1 -> ok asked=2 age=11s source=cache   # asked ahead; nobody waited
+		at 12s check t1 -> ok asked=2 age=1s
+		at 20s as down
+		at 25s check t1 -> ok asked=3 age=14s source=cache   # the asking failed: fresh within the bound, unmarked
+		at 31s check t1 -> ok age=20s
+		at 31s1ns check t1 -> unavailable
+		at 32s as up
+		check t1 -> ok age=0s
+		at 40s as revoke t1
+		at 43s check t1 -> ok source=cache                   # this one starts the asking that
+		check t1 -> inactive                                 # replaces the entry at once`)
+}
+
+// The runner names what it could not play and what did not come true.
+func TestFailuresName(t *testing.T) {
+	t.Parallel()
+	f := func(text string, wants ...string) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			err := script.Play(text)
+			for _, want := range wants {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%v\nwant %q", err, want)
+				}
+			}
+		})
+	}
+	f("policy\n\n# nothing\ntoken t1\nat 5s check t1 -> inactive", "line 5: at 5s check t1 -> inactive", "5s after the start", "got ok asked=1 age=0s source=issuer")
+	f("policy\ntoken t1\ncheck t1 -> ok asked=2", "line 3", "got ok asked=1")
+	f("policy\ncheck t1 -> ok", "got inactive")
+	f("policy\ntoken t1\ncheck t1 -> ok speed=2", "speed=2")
+	f("policy max=1s", "max=1s")
+	f("policy max_staleness=1", "max_staleness=1")
+	f("policy max_staleness=-1s\ntoken t1", "max_staleness is -1s")
+	f("cache inactive=1h\ntoken t1", "Inactive.TTL 1h0m0s")
+	f("token t1\npolicy", "line 2", "before all else")
+	f("token t1 colour=red", "colour=red")
+	f("policy\nat 5s\nat 4s", "line 3", "that is over")
+	f("policy\nat soon", "soon")
+	f("policy\nas revoke nobody", "revoke nobody")
+	f("policy\nas tired", "tired")
+	f("policy\nas", "too little")
+	f("policy\ndance", "dance")
+	f("policy\ncheck t1", "TOKEN [by POLICY] -> REASON")
+	f("policy\ncheck t1 for x -> ok", "for x")
+	f("policy\ntoken t1", "checks nothing")
+	f("", "checks nothing")
+}
