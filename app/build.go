@@ -132,7 +132,7 @@ func (a *App) assemble(c *Config) (*parts, error) {
 func (a *App) install(p *parts) error {
 	router, shapes := issuer.Router{}, []watchword.Issuer{}
 	for _, one := range p.clients {
-		router[one.section.Name] = a.metrics.Measure(one.Client)
+		router[one.section.Name] = one.Client
 		shapes = append(shapes, one.Shape())
 	}
 	observers := []watchword.Observer{a.metrics}

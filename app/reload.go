@@ -207,6 +207,8 @@ func (a *App) client(is *Issuer, logger *slog.Logger) (*client, error) {
 		}
 	}
 	var err error
-	next.Client, err = issuer.New(is.config(logger))
+	c := is.config(logger)
+	c.Observe = a.metrics.Asked(is.Name)
+	next.Client, err = issuer.New(c)
 	return next, err
 }
