@@ -21,6 +21,8 @@ type server struct {
 	asked, refused atomic.Int64
 	secret         atomic.Pointer[string]
 	down           atomic.Bool   // metadata only
+	found          atomic.Int64  // how often metadata was asked for
+	veil           chan struct{} // not nil: metadata waits for it
 	hold           chan struct{} // not nil: every answer waits for it
 	live           sync.Map
 }
@@ -41,6 +43,10 @@ func (s *server) accept(secret string) { s.secret.Store(&secret) }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/.well-known/") {
+		s.found.Add(1)
+		if s.veil != nil {
+			<-s.veil
+		}
 		if s.down.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
@@ -154,8 +160,8 @@ func start(t *testing.T, path string) *running {
 // url is where a door listens.
 func (r *running) url(door, path string) string { return "http://" + r.Addr(door).String() + path }
 
-// introspect asks the introspection door and returns status and body.
-func (r *running) introspect(secret, token string) (int, string) {
+// question is a request to the introspection door.
+func (r *running) question(secret, token string) *http.Request {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.url("introspection", "/introspect"), strings.NewReader(url.Values{"token": {token}}.Encode()))
 	if err != nil {
@@ -163,7 +169,13 @@ func (r *running) introspect(secret, token string) (int, string) {
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.SetBasicAuth("orders", secret)
-	return send(r.t, http.DefaultClient, req)
+	return req
+}
+
+// introspect asks the introspection door and returns status and body.
+func (r *running) introspect(secret, token string) (int, string) {
+	r.t.Helper()
+	return send(r.t, http.DefaultClient, r.question(secret, token))
 }
 
 func (r *running) get(door, path string) (int, string) {

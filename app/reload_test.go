@@ -1,10 +1,12 @@
 package app
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -182,9 +184,16 @@ func TestDiscoveryDoesNotDelayServing(t *testing.T) {
 func TestReloadDiscoversANewIssuerFirst(t *testing.T) {
 	t.Parallel()
 	as, other := newServer(t, "live-token"), newServer(t, "b_cold")
+	other.veil = make(chan struct{})
 	path, text := site(t, as)
 	r := start(t, path)
 	put(t, path, change(t, text, "freshness:", "  - name: other\n    issuer: "+other.URL+"\n    tokens: {prefix: b_}\n    client_auth: {method: client_secret_basic, client_id: rs, client_secret: {file: as-secret}}\nfreshness:"))
+	until(t, func() bool { return other.found.Load() == 1 })
+	if strings.Contains(r.err.String(), reloaded) {
+		t.Error("it serves an issuer that nobody can ask yet")
+	}
+	r.wants("door", "live-token", 200, `"sub":"ann"`) // the old configuration serves meanwhile
+	close(other.veil)
 	r.err.await(t, reloaded)
 	r.wants("door", "b_cold", 200, `"sub":"ann"`)
 	r.wants("door", "live-token", 200, `"sub":"ann"`)
@@ -228,4 +237,24 @@ func TestTLSAndItsReload(t *testing.T) {
 	}
 	copyTo("two") // the key first: for an instant the two do not belong together
 	until(t, func() bool { name, _ := served("h2"); return name == "two" })
+}
+
+// A file that is just being written is not read until it is still: half a secret is a secret too.
+func TestMovingFilesAreWaitedFor(t *testing.T) {
+	t.Parallel()
+	holds := func(text string) snapshot { return snapshot{"secret": sha256.Sum256([]byte(text))} }
+	seen := holds("old")
+	step := func(pending, now, want snapshot, still bool) snapshot {
+		t.Helper()
+		next, is := moved(seen, pending, now)
+		if !maps.Equal(next, want) || is != still {
+			t.Errorf("%v %v", next, is)
+		}
+		return next
+	}
+	p := step(nil, holds("old"), nil, false)
+	p = step(p, holds("hun"), holds("hun"), false)
+	p = step(p, holds("hunter2"), holds("hunter2"), false)
+	step(p, holds("hunter2"), nil, true)
+	step(p, holds("old"), nil, false)
 }

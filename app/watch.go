@@ -29,7 +29,8 @@ func (a *App) follow(ctx context.Context, hangup <-chan os.Signal) {
 	defer w.close()
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
-	pending, timer := snapshot(nil), time.After(settle) // something may have changed since the file was read
+	var pending snapshot
+	timer := time.After(settle) // something may have changed since the file was read
 	reload := func() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -52,17 +53,30 @@ func (a *App) follow(ctx context.Context, hangup <-chan os.Signal) {
 				timer = time.After(settle)
 			}
 		case <-timer:
-			switch now := look(seen.files()); {
-			case maps.Equal(now, seen):
-				pending, timer = nil, nil
-				w.watch(seen.files()) // a link may lead elsewhere, to the same content
-			case maps.Equal(now, pending):
+			var still bool
+			switch pending, still = moved(seen, pending, look(seen.files())); {
+			case still:
 				reload()
-			default: // still moving
-				pending, timer = now, time.After(settle)
+			case pending != nil:
+				timer = time.After(settle)
+			default:
+				timer = nil
+				w.watch(seen.files()) // a link may lead elsewhere, to the same content
 			}
 		}
 	}
+}
+
+// moved tells what to make of what files hold now, where seen was read and pending was found the last time: nothing
+// has changed (nil, false); something has and is still (nil, true); or it may still be moving (now, false).
+func moved(seen, pending, now snapshot) (next snapshot, still bool) {
+	switch {
+	case maps.Equal(now, seen):
+		return nil, false
+	case maps.Equal(now, pending):
+		return nil, true
+	}
+	return now, false
 }
 
 // snapshot is what files hold, by path: a digest of the content, or of why there is none.
