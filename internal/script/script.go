@@ -105,8 +105,7 @@ func (s *stage) at(words []string) error {
 	if d < time.Since(s.start) {
 		return errors.New("that is over")
 	}
-	time.Sleep(time.Until(s.start.Add(d)))
-	if len(words) == 1 {
+	if time.Sleep(time.Until(s.start.Add(d))); len(words) == 1 {
 		return nil
 	}
 	return s.play(words[1:])
