@@ -162,8 +162,8 @@ func each(f func(model)) {
 		for asOf := range 8 {
 			for since := none; since < 6; since++ {
 				for through := none; through < 8; through += 2 {
-					for settle := range 3 {
-						for _, questioned := range []int{none, 0, 3, 5, 6} {
+					for _, settle := range []int{0, 2} {
+						for _, questioned := range []int{none, 0, 3, 6} {
 							for _, askedSince := range []int{none, 2, 6} {
 								for staleness := range 4 {
 									for _, age := range []int{max(1, staleness), 5} {
@@ -273,7 +273,7 @@ func TestCAC11ClocksThatDisagree(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 11))
 	fresh := 0
-	for range 300_000 {
+	for range 100_000 {
 		wall := model{at: 6 + r.IntN(4), asOf: r.IntN(10), since: r.IntN(6), through: r.IntN(10), settle: r.IntN(3), questioned: none, askedSince: r.IntN(4), staleness: r.IntN(5), age: 5 + r.IntN(5), grace: r.IntN(3), active: r.IntN(4) > 0}
 		mono := wall
 		for _, moved := range []*int{&mono.at, &mono.asOf, &mono.since, &mono.through, &mono.askedSince} {
@@ -292,7 +292,7 @@ func TestCAC11ClocksThatDisagree(t *testing.T) {
 			fresh++
 		}
 	}
-	if fresh < 10_000 {
+	if fresh < 5_000 {
 		t.Errorf("only %d were fresh: the test shows little", fresh)
 	}
 }
