@@ -114,7 +114,8 @@ type sample struct {
 
 const maxOthers = 0.25
 
-// rounds measures all targets in turn, in random order, n times. A disturbed sample is repeated, at most twice.
+// rounds measures all targets in turn, in random order, n times. A disturbed sample is
+// repeated, at most twice, and as long as there is time.
 func (b *bench) rounds(ctx context.Context, targets []*target, n int, length time.Duration) (map[string][]sample, error) {
 	all := map[string][]sample{}
 	for range n {
@@ -129,7 +130,7 @@ func (b *bench) rounds(ctx context.Context, targets []*target, n int, length tim
 				if try == 0 || s.others < best.others {
 					best = s
 				}
-				if best.others <= maxOthers {
+				if best.others <= maxOthers || time.Since(b.began) > b.repeats {
 					break
 				}
 				b.repeated++

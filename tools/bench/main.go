@@ -24,6 +24,8 @@ type bench struct {
 	tokens, many      int // how many are remembered; and in the large table
 	times             int // rounds
 	length            time.Duration
+	began             time.Time
+	repeats           time.Duration // no sample is repeated later than this
 
 	machine  *machine
 	as       *authority
@@ -55,9 +57,9 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
-	b := &bench{repo: flag.Arg(0), binary: *binary, short: *short, tokens: 100_000, many: 1_000_000, cold: 10_000_000, times: 7, length: time.Second}
+	b := &bench{repo: flag.Arg(0), binary: *binary, short: *short, tokens: 100_000, many: 1_000_000, cold: 10_000_000, times: 7, length: time.Second, began: time.Now(), repeats: 6 * time.Minute}
 	if b.short {
-		b.tokens, b.many, b.times, b.length = 20_000, 200_000, 3, 300*time.Millisecond
+		b.tokens, b.many, b.times, b.length, b.repeats = 20_000, 200_000, 3, 300*time.Millisecond, time.Minute
 	}
 	err := b.run(ctx)
 	cancel()
@@ -73,7 +75,6 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	began := time.Now()
 	if err := b.build(ctx); err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	}
 	b.report.print(os.Stdout)
 	fmt.Printf("\n%s, %d CPUs, %s. Other processes took %.0f%% of the machine (median of the samples; at most %.0f%%); %d samples were repeated. %.0f s in all.\n",
-		model(), runtime.NumCPU(), runtime.Version(), 100*median(b.others), 100*most(b.others), b.repeated, time.Since(began).Seconds())
+		model(), runtime.NumCPU(), runtime.Version(), 100*median(b.others), 100*most(b.others), b.repeated, time.Since(b.began).Seconds())
 	if b.short {
 		fmt.Printf("A short run: %d tokens, %d in the large tables, %d rounds of %v.\n", b.tokens, b.many, b.times, b.length)
 	}
