@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -143,12 +144,6 @@ type attempt struct {
 	answered bool // the first byte of an answer came
 }
 
-// Close is for net/http: the body is memory.
-func (*attempt) Close() error { return nil }
-
-// Read reads the form.
-func (a *attempt) Read(p []byte) (int, error) { return a.body.Read(p) }
-
 func (a *attempt) gotConn(info httptrace.GotConnInfo) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -201,7 +196,8 @@ func (c *Client) attempt(ctx context.Context, t *target, q *watchword.Query, cre
 	a.body.Reset(form)
 	a.trace.GotConn, a.trace.GotFirstResponseByte = a.gotConn, a.gotByte
 	req := t.request.WithContext(httptrace.WithClientTrace(ctx, &a.trace))
-	req.Header, req.Body, req.ContentLength = headers(q, cred), a, int64(len(form))
+	// A reader of a type that net/http knows to be memory: header and body leave in one write.
+	req.Header, req.Body, req.ContentLength = headers(q, cred), io.NopCloser(&a.body), int64(len(form))
 	resp, err := c.transport.Load().RoundTrip(req) // no http.Client: it follows redirects and puts URLs into errors
 	if err != nil {
 		return reply{}, err

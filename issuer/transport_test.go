@@ -296,6 +296,30 @@ func TestConnectionsAreKept(t *testing.T) {
 	}
 }
 
+// countingConn counts writes, each of which is a system call and mostly a packet.
+type countingConn struct {
+	net.Conn
+	writes *atomic.Int32
+}
+
+func (c countingConn) Write(b []byte) (int, error) { c.writes.Add(1); return c.Conn.Write(b) }
+
+func TestQuestionLeavesInOneWrite(t *testing.T) {
+	t.Parallel()
+	var writes atomic.Int32
+	c := client(t, serve(t, says(`{"active":true}`)).URL)
+	c.transport.Load().DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := c.dial(ctx, network, address)
+		return countingConn{conn, &writes}, err
+	}
+	for range 3 {
+		answer(t, c)
+	}
+	if n := writes.Load(); n != 3 {
+		t.Errorf("%d writes for 3 questions", n)
+	}
+}
+
 func TestNewReportsEveryMistake(t *testing.T) {
 	t.Parallel()
 	_, err := New(Config{Timeout: -1, Leeway: 2 * time.Minute, Prefixes: []string{""}, IntrospectionEndpoint: "http://as.example/i",
