@@ -43,10 +43,34 @@ doors:
     headers: {X-Auth-Subject: sub}
 admin: {listen: ` + admin + `}
 `
-	return &front{
+	f := &front{
 		daemon:     serve(t, config, admin, "ORDERS_SECRET=orders-secret"),
 		introspect: "http://" + introspect + "/introspect", door: door, admin: admin,
 	}
+	if !strings.Contains(config, "introspection_endpoint:") && callers == ordersCalls {
+		f.ready(t, patience, f.discovered) // it serves before, as misconfigured
+	}
+	return f
+}
+
+// discovered asks about no token at all: 503 until it is known whom to ask.
+func (f *front) discovered() error {
+	r, err := http.NewRequest(http.MethodGet, "http://"+f.door+"/", nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("X-Forwarded-Method", "GET")
+	r.Header.Set("X-Forwarded-Uri", "/orders/1")
+	r.Header.Set("Authorization", "Bearer never-issued")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	answer.Body.Close()
+	if answer.StatusCode == http.StatusServiceUnavailable {
+		return fmt.Errorf("still %s", answer.Status)
+	}
+	return nil
 }
 
 const (
