@@ -17,7 +17,7 @@ import (
 )
 
 // patience bounds every wait for a server that should answer at once but shares two cores with everybody else.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // process is a real server, a child of one test: it is stopped when that test ends, with everything it started.
 type process struct {
