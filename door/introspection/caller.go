@@ -1,7 +1,6 @@
 package introspection
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -111,15 +110,12 @@ func (c *credentials) add(who *caller, secret string) error {
 	return nil
 }
 
-// basicSpellings are what clients make of HTTP Basic: form-encoded as RFC 6749 §2.3.1 asks, and raw in UTF-8 or in
-// Latin-1 (RFC 7617 §2.1 leaves that open). A raw id with a colon would be another id (RFC 7617 §2).
+// basicSpellings are what most clients make of HTTP Basic: form-encoded as RFC 6749 §2.3.1 asks, or raw. A raw id with
+// a colon would be another id (RFC 7617 §2). All others, Latin-1 too, are left to basicReadings.
 func basicSpellings(id, secret string) []string {
 	plain := []string{url.QueryEscape(id) + ":" + url.QueryEscape(secret)}
-	if raw := id + ":" + secret; !strings.Contains(id, ":") {
-		plain = append(plain, raw)
-		if latin, ok := toLatin1(raw); ok {
-			plain = append(plain, latin)
-		}
+	if !strings.Contains(id, ":") {
+		plain = append(plain, id+":"+secret)
 	}
 	for i, p := range plain {
 		plain[i] = "Basic " + base64.StdEncoding.EncodeToString([]byte(p))
@@ -146,7 +142,7 @@ func (c *credentials) header(value string) *caller {
 
 // body finds whose client_id and client_secret those are (RFC 6749 §2.3.1); nil: nobody's.
 func (c *credentials) body(f *form) *caller {
-	if len(f.clientID) == 0 || len(f.clientSecret) == 0 || len(f.assertion) > 0 {
+	if len(f.clientID) == 0 || len(f.clientSecret) == 0 {
 		return nil
 	}
 	return c.byID[sum(&c.key, idAndSecret, f.clientID, f.clientSecret)]
@@ -170,7 +166,8 @@ func cutScheme(value string) (scheme, rest string) {
 
 type pair struct{ id, secret string }
 
-// basicReadings are the ids and secrets that an HTTP Basic header may mean; none: it is no such header.
+// basicReadings are the ids and secrets that an HTTP Basic header may mean: raw in UTF-8 or in Latin-1 (RFC 7617 §2.1
+// leaves that open), or form-encoded. None: it is no such header.
 func basicReadings(value string) (all []pair) {
 	scheme, rest := cutScheme(value)
 	if !strings.EqualFold(scheme, "Basic") {
@@ -198,18 +195,6 @@ func names(header string, clientID []byte) bool {
 	}
 	readings := basicReadings(header)
 	return len(readings) == 0 || slices.ContainsFunc(readings, func(p pair) bool { return p.id == string(clientID) })
-}
-
-// toLatin1 writes s in ISO 8859-1; not ok: it has characters that are not in there.
-func toLatin1(s string) (string, bool) {
-	var b bytes.Buffer
-	for _, r := range s {
-		if r > 0xff {
-			return "", false
-		}
-		b.WriteByte(byte(r))
-	}
-	return b.String(), true
 }
 
 // fromLatin1 reads s as ISO 8859-1.

@@ -92,6 +92,7 @@ func TestPXY01TwoCredentials(t *testing.T) {
 	expect(t, h, post("token=x&client_id=whoever", header("Authorization", "Bearer b")), 200, `{"active":true}`)
 	expect(t, h, post(body, anonymous), 200, `{"active":true}`)
 	expect(t, h, post(body, header("Authorization", "")), 200, `{"active":true}`)
+	expect(t, h, post(body+"&client_secret=&client_id=", anonymous), 200, `{"active":true}`)
 }
 
 func TestCallerSpellings(t *testing.T) {
@@ -217,6 +218,10 @@ func TestForwardRelaysRefusal(t *testing.T) {
 	}
 	headerIs(t, w, "Content-Type", "text/html")
 	headerIs(t, w, "WWW-Authenticate", "")
+	no = &watchword.Rejection{Status: 401, Body: []byte("<html>")}
+	if w := serve(h, post("token=x")); w.Code != 401 || w.Body.String() != "<html>" || len(w.Header().Values("Content-Type")) != 0 {
+		t.Errorf("a type was made up: %d %q %v", w.Code, w.Body, w.Header())
+	}
 	no = &watchword.Rejection{Status: 403}
 	if w := serve(h, post("token=x")); w.Code != 403 || w.Body.Len() != 0 {
 		t.Errorf("%d %q", w.Code, w.Body)

@@ -87,7 +87,8 @@ func TestCAC01NeverActivePastItsEnd(t *testing.T) {
 		if a, err = watchword.ParseAnswer([]byte(dead), watchword.Evidence{}); err != nil {
 			t.Fatal(err)
 		}
-		expect(t, open(t, introspection.Config{Verifier: &doortest.Verifier{Decision: watchword.Decision{Answer: a}}}), post("token=x"), 200, dead)
+		limited := []introspection.Caller{{Name: "rs", ClientID: "rs", Secrets: one(secret), Claims: []string{"sub"}}}
+		expect(t, open(t, introspection.Config{Verifier: &doortest.Verifier{Decision: watchword.Decision{Answer: a}}, Callers: limited}), post("token=x"), 200, dead)
 	})
 }
 
