@@ -30,7 +30,6 @@ if (process.env.RS_JWKS) { // the public key of a resource server that signs ins
 }
 
 const server = createServer()
-server.keepAliveTimeout = Number(process.env.KEEP_ALIVE_MS ?? 5000)
 server.listen(0, '127.0.0.1', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`
   const provider = new Provider(issuer, {
