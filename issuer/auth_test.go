@@ -145,6 +145,15 @@ func TestCAU03BothRefusedForAWhileComesBack(t *testing.T) {
 			answer(t, c)
 		}
 		answer(t, c)
+		reads := v.count()
+		answer(t, c)
+		if v.count() != reads {
+			t.Error("the secret is read although all is well")
+		}
+		g.accept("a")
+		answer(t, c) // the other one again within one asking
+		g.accept("b")
+		answer(t, c)
 	}
 }
 

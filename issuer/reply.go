@@ -36,9 +36,6 @@ func readReply(resp *http.Response, buf *bytes.Buffer) (reply, error) {
 	if r.status != http.StatusOK {
 		limit = maxRefusal
 	}
-	if r.large = resp.ContentLength > limit; r.large && r.status == http.StatusOK {
-		return r, nil
-	}
 	buf.Reset()
 	_, err := buf.ReadFrom(io.LimitReader(resp.Body, limit+1)) // one more, to meet the end and keep the connection
 	r.body = buf.Bytes()

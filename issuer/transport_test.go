@@ -15,9 +15,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/internal/memnet"
 )
 
 func TestIdleConnectionThatTheServerClosedCostsOneRetryOnAFreshOne(t *testing.T) {
@@ -150,6 +152,38 @@ func TestNobodyListensHangsOrSpeaksIsUnavailable(t *testing.T) {
 		}
 	})
 	failure(t, client(t, huge), watchword.Unavailable)
+}
+
+// Covers: INT-15 T30
+func TestINT15_T30AskingEndsExactlyAtTheTimeout(t *testing.T) {
+	t.Parallel()
+	drip := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		for r.Context().Err() == nil {
+			_, _ = io.WriteString(w, " ")
+			w.(http.Flusher).Flush()
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	slowRefusal := func(w http.ResponseWriter, r *http.Request) { time.Sleep(1500 * time.Millisecond); status(401)(w, r) }
+	for name, h := range map[string]http.HandlerFunc{"drip": drip, "hang": hang, "slow refusal": slowRefusal} {
+		synctest.Test(t, func(t *testing.T) {
+			var net memnet.Network
+			net.Serve(t, "localhost:80", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body) // only then does a server notice that the client left
+				h(w, r)
+			}))
+			c := client(t, "http://localhost", func(c *Config) { c.Timeout, c.Auth = 0, Bearer(fixed("one", "two")) })
+			c.transport.Load().DialContext = net.Dial
+			began := time.Now()
+			failure(t, c, watchword.Unavailable)
+			if took := time.Since(began); took != DefaultTimeout {
+				t.Errorf("%s: %v", name, took)
+			}
+			time.Sleep(2 * time.Second) // until the server noticed
+		})
+	}
 }
 
 // The timeout is for all attempts together.
