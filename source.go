@@ -18,6 +18,7 @@ type Query struct {
 	AskedSince time.Time   // an answer asked for earlier does not count: a revocation or a recheck said so
 	Freshness  Freshness   // the bounds
 	Coverage   Coverage    // what feeds prove, read before asking
+	Hold       bool        // a doubted inactive answer (Error.Doubted) counts as an outage, so that a stale one may serve
 }
 
 // Source answers as freshly as the Query demands. An inactive token is an Answer; an error means "could not know" and
@@ -68,6 +69,7 @@ type Error struct {
 	RetryAfter time.Duration // zero: it did not say
 	Cause      error         // for logs
 	Rejection  *Rejection    // set where a caller's own Credential was refused: the answer to hand back
+	Doubted    bool          // the server said inactive, in a storm of such answers that is no revocation: nobody knows
 }
 
 // Rejection is an authorization server's refusal of a caller's own Credential, relayed to that caller.
