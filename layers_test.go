@@ -135,6 +135,8 @@ var owners = map[string]string{
 	"github.com/prometheus/client_golang": "observe",
 	"github.com/luikyv/go-oidc":           "authority",
 	"modernc.org/sqlite":                  "authority",
+	"github.com/redis/rueidis":            "driver/redis",
+	"github.com/nats-io/nats.go":          "driver/nats",
 }
 
 // light is what a library user links who imports the judgement, the cache, an issuer and the net/http doors.
