@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -23,18 +24,20 @@ const (
 	exitUsage   = 2 // a wrong flag or configuration
 	exitRefused = 3 // check: refused
 	exitUnknown = 4 // check: nobody knows
+	exitBroken  = 5 // drill: a promise broke
 )
 
 const description = `Is this access token valid right now, and what can it do?
 
 Exit status: 0 done or drained, 1 failure at run time, 2 wrong flag or configuration; check: 0 accepted, 3 refused,
-4 nobody knows.`
+4 nobody knows; drill: 0 every promise held, 5 one broke.`
 
 // cli is the whole command line. Every flag of a command stands with that command.
 type cli struct {
 	Serve      serveCmd      `cmd:"" help:"Run the doors of a configuration file until SIGTERM or SIGINT. SIGHUP, or a changed file, reloads."`
 	Demo       demoCmd       `cmd:"" help:"Run an authorization server, all doors and a sample API on loopback, and print lines to try."`
 	Check      checkCmd      `cmd:"" help:"Decide about one token and explain the decision line by line."`
+	Drill      drillCmd      `cmd:"" help:"Play a failure against a running Watchword, or one of the drill's own, and say which promises held."`
 	Config     configCmd     `cmd:"" help:"Check, describe or begin a configuration file."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
@@ -66,7 +69,7 @@ func run(e *env, args []string) int {
 	var c cli
 	status := -1
 	parser, err := kong.New(&c, kong.Name("watchword"), kong.Description(description), kong.Writers(e.stdout, e.stderr),
-		kong.Exit(func(code int) { status = code }), kong.Bind(e), kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}))
+		kong.Exit(func(code int) { status = code }), kong.Bind(e), kong.Vars{"drills": strings.Join(drills(), ", ")}, kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}))
 	if err != nil {
 		fmt.Fprintln(e.stderr, "watchword:", err)
 		return exitFailed
@@ -88,7 +91,7 @@ func run(e *env, args []string) int {
 
 // wanted is the command that args begin with, for a hint.
 func wanted(args []string, _ cli) string {
-	for _, name := range []string{"serve", "demo", "check", "config", "version", "completion"} {
+	for _, name := range []string{"serve", "demo", "check", "drill", "config", "version", "completion"} {
 		if args[0] == name {
 			return name + " "
 		}
