@@ -4,7 +4,7 @@ SHELL := bash
 TOOL := go tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build check fmt vet lint race docs conformance bench profile fuzz interop demo
+.PHONY: help build check fmt vet lint race docs conformance bench profile fuzz interop drill demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ fuzz: ## every fuzz test for FUZZTIME (default 20s)
 interop: ## real authorization servers and gateways against the binary
 	bash interop/setup
 	cd interop && go test -count=1 -v -timeout 15m ./...
+
+drill: ## every drill, on loopback: a verdict per promise
+	go run ./cmd/watchword drill all --slack 2s
 
 demo: ## the demo of the README
 	go run ./cmd/watchword demo

@@ -32,8 +32,8 @@ type stage struct {
 }
 
 // stage builds what a scenario needs, or says what is missing.
-func (c Config) stage(ctx context.Context, sc Scenario) (s *stage, err error) {
-	s = &stage{Config: c, timeline: newTimeline(), client: &http.Client{
+func (c Config) stage(ctx context.Context, sc Scenario) (_ *stage, err error) {
+	s := &stage{Config: c, timeline: newTimeline(), client: &http.Client{
 		Timeout:       30 * time.Second,
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -1,7 +1,6 @@
 package drill
 
 import (
-	"encoding/xml"
 	"fmt"
 	"html"
 	"io"
@@ -156,16 +155,4 @@ func WriteHTML(w io.Writer, reports []*Report) error {
 	b.WriteString("</html>\n")
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// wellFormed reports whether a picture is XML; a test asks.
-func wellFormed(svg string) error {
-	d := xml.NewDecoder(strings.NewReader(svg))
-	for {
-		if _, err := d.Token(); err == io.EOF {
-			return nil
-		} else if err != nil {
-			return err
-		}
-	}
 }
