@@ -81,6 +81,7 @@ var rings = map[string]struct {
 	"observe":             {[]string{"", "door", "revocation"}, "it sees decisions and events, and changes none"},
 	"authority":           {nil, "it stands for somebody else's server: it must not share our code's mistakes"},
 	"app":                 {[]string{"", "cache", "issuer", "jose", "door", "door/introspection", "door/forwardauth", "door/middleware", "door/events", "door/admin", "revocation", "driver/redis", "driver/nats", "driver/kafka", "observe"}, "the only room that knows all others"},
+	"drill":               {[]string{"authority"}, "it meets Watchword where its users do: at the doors"},
 	"cmd/watchword":       {[]string{"", "app", "authority", "drill"}, "commands talk to the app, not to its parts"},
 	"internal/memnet":     {nil, "a network for tests knows nobody"},
 	"internal/script":     {[]string{"", "cache"}, "scenarios run against the judgement and the cache"},
