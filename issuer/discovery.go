@@ -12,6 +12,7 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,6 +69,18 @@ func (c *Client) Discover(ctx context.Context) error {
 	if c.config.IntrospectionEndpoint != "" {
 		return nil
 	}
+	return c.search(ctx, "where it introspects; set introspection_endpoint if it has none", func(claims watchword.Claims, peer net.Addr) error {
+		found, err := c.understand(claims, peer)
+		if err == nil {
+			c.target.Store(found.target)
+			c.warn(ctx, found.methods)
+		}
+		return err
+	})
+}
+
+// search shows the server's metadata, document by document, until one is of use; what says what is looked for.
+func (c *Client) search(ctx context.Context, what string, use func(claims watchword.Claims, peer net.Addr) error) error {
 	ctx, cancel := context.WithTimeout(ctx, discoveryTimeout)
 	defer cancel()
 	id, err := url.Parse(c.config.Issuer)
@@ -76,10 +89,11 @@ func (c *Client) Discover(ctx context.Context) error {
 	}
 	var reasons []error
 	for _, at := range wellKnown(id) {
-		found, err := c.look(ctx, at)
+		claims, peer, err := c.look(ctx, at)
 		if err == nil {
-			c.target.Store(found.target)
-			c.warn(ctx, found.methods)
+			err = use(claims, peer)
+		}
+		if err == nil {
 			return nil
 		}
 		err = fmt.Errorf("%s: %w", at, err)
@@ -89,7 +103,7 @@ func (c *Client) Discover(ctx context.Context) error {
 		}
 		reasons = append(reasons, err)
 	}
-	return c.fail(watchword.ConfigError, fmt.Errorf("no metadata that says where it introspects; set introspection_endpoint if it has none: %w", errors.Join(reasons...)))
+	return c.fail(watchword.ConfigError, fmt.Errorf("no metadata that says %s: %w", what, errors.Join(reasons...)))
 }
 
 // wellKnown lists where metadata may be: RFC 8414 §3.1, then the two readings of OpenID Connect Discovery.
@@ -114,44 +128,55 @@ type metadata struct {
 	methods []string // that the server says it accepts; nil: it says nothing
 }
 
-// look reads one document. An *watchword.Error says that the server could not be asked, another error that this
-// document is of no use.
-func (c *Client) look(ctx context.Context, at *url.URL) (*metadata, error) {
+// look reads one document of metadata. An *watchword.Error says that the server could not be asked, another error that
+// this document is of no use. The issuer in it must be the configured one, byte for byte (RFC 8414 §3.3): else anybody's
+// document could say where our tokens and credentials go, and whose signatures count.
+func (c *Client) look(ctx context.Context, at *url.URL) (claims watchword.Claims, peer net.Addr, err error) {
+	r, peer, err := c.get(ctx, at, acceptJSON, 0)
+	if err != nil {
+		return claims, nil, err
+	}
+	if claims, err = watchword.ParseClaims(r.body); err != nil {
+		return claims, nil, err
+	}
+	if iss, _ := claims.Text("issuer"); iss != c.config.Issuer {
+		return claims, nil, fmt.Errorf("it is the metadata of another issuer than %q: they must be equal byte for byte, a final slash counts (RFC 8414 §3.3)", c.config.Issuer)
+	}
+	return claims, peer, nil
+}
+
+// get reads one JSON document of one of these media types. Whoever keeps it in between should not hand out one that is
+// older than fresh; zero: nothing is said about that. Errors are as those of look.
+func (c *Client) get(ctx context.Context, at *url.URL, kinds []string, fresh time.Duration) (reply, net.Addr, error) {
 	var peer net.Addr
 	trace := &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { peer = i.Conn.RemoteAddr() }}
 	req := (&http.Request{Method: http.MethodGet, URL: at, Host: at.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{"Accept": acceptJSON, "Accept-Encoding": identity, "User-Agent": agent}}).WithContext(httptrace.WithClientTrace(ctx, trace))
-	resp, err := c.transport.Load().RoundTrip(req)
+		Header: http.Header{"Accept": {strings.Join(kinds, ", ")}, "Accept-Encoding": identity, "User-Agent": agent}}).WithContext(httptrace.WithClientTrace(ctx, trace))
+	if fresh > 0 {
+		req.Header.Set("Cache-Control", "max-age="+strconv.FormatInt(int64(fresh/time.Second), 10))
+	}
+	asked := time.Now()
+	resp, err := c.reach(at).RoundTrip(req) // no http.Client: it follows redirects
 	if err != nil {
-		return nil, c.fail(watchword.Unavailable, describe(err, discoveryTimeout))
+		return reply{}, nil, c.fail(watchword.Unavailable, describe(err, discoveryTimeout))
 	}
 	r, err := readReply(resp, new(bytes.Buffer))
+	r.asked = asked
 	switch {
 	case err != nil:
-		return nil, c.fail(watchword.Unavailable, describe(err, discoveryTimeout))
+		return reply{}, nil, c.fail(watchword.Unavailable, describe(err, discoveryTimeout))
 	case r.status == http.StatusTooManyRequests || r.status >= 500:
 		e := c.fail(watchword.Unavailable, fmt.Errorf("status %d", r.status))
 		e.RetryAfter = retryAfter(r.header, time.Now())
-		return nil, e
+		return reply{}, nil, e
 	case r.status != http.StatusOK:
-		return nil, fmt.Errorf("status %d", r.status)
+		return reply{}, nil, fmt.Errorf("status %d", r.status)
 	}
-	if err := r.isJSON(); err != nil {
-		return nil, err
-	}
-	claims, err := watchword.ParseClaims(r.body)
-	if err != nil {
-		return nil, err
-	}
-	return c.understand(claims, peer)
+	return r, peer, r.is(kinds...)
 }
 
-// understand takes what is ours out of metadata. The issuer in it must be the configured one, byte for byte
-// (RFC 8414 §3.3): else anybody's document could say where our tokens and credentials go.
+// understand takes out of metadata where the server introspects.
 func (c *Client) understand(claims watchword.Claims, peer net.Addr) (*metadata, error) {
-	if iss, _ := claims.Text("issuer"); iss != c.config.Issuer {
-		return nil, fmt.Errorf("it is the metadata of another issuer than %q: they must be equal byte for byte, a final slash counts (RFC 8414 §3.3)", c.config.Issuer)
-	}
 	where, _ := claims.Text("introspection_endpoint")
 	if aliases, ok := claims.Get("mtls_endpoint_aliases"); ok && c.cert != nil { // RFC 8705 §5
 		inner, err := watchword.ParseClaims([]byte(aliases))
@@ -165,18 +190,32 @@ func (c *Client) understand(claims watchword.Claims, peer net.Addr) (*metadata, 
 	if where == "" {
 		return nil, errors.New("it names no introspection_endpoint")
 	}
-	u, err := endpoint(where)
-	switch {
-	case err != nil:
+	u, foreign, err := c.named(where, peer)
+	if err != nil {
 		return nil, fmt.Errorf("introspection_endpoint %w", err)
-	case u.Scheme == "http" && !c.plain:
-		return nil, errors.New("introspection_endpoint is http, though the issuer is https")
 	}
 	m := &metadata{target: newTarget(u), methods: methods(claims)}
-	if own, err := url.Parse(c.config.Issuer); err == nil && !strings.EqualFold(u.Hostname(), own.Hostname()) && !private(peer) {
-		m.target.foreign = net.JoinHostPort(u.Hostname(), port(u))
-	}
+	m.target.foreign = foreign
 	return m, nil
+}
+
+// named reads a URL that metadata from peer names. foreign is its host:port if that may not be a private address.
+func (c *Client) named(where string, peer net.Addr) (u *url.URL, foreign string, err error) {
+	u, err = endpoint(where)
+	if err != nil {
+		return nil, "", err
+	}
+	own, err := url.Parse(c.config.Issuer)
+	if err != nil {
+		return nil, "", err // not reached: New parsed it
+	}
+	if u.Scheme == "http" && own.Scheme != "http" {
+		return nil, "", errors.New("is http, though the issuer is https")
+	}
+	if !strings.EqualFold(u.Hostname(), own.Hostname()) && !private(peer) {
+		foreign = net.JoinHostPort(u.Hostname(), port(u))
+	}
+	return u, foreign, nil
 }
 
 func port(u *url.URL) string {

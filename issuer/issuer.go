@@ -58,6 +58,7 @@ type Client struct {
 	cert      *certificate   // nil: none
 	roots     *x509.CertPool // nil: the system's
 	transport atomic.Pointer[http.Transport]
+	other     func() *http.Transport // for documents that are served the other way, with or without TLS
 	target    atomic.Pointer[target] // nil: not discovered yet
 	hold      atomic.Pointer[time.Time]
 	warned    atomic.Pointer[string]

@@ -154,7 +154,7 @@ func (c *Client) answer(t *target, r reply) (*watchword.Answer, error) {
 }
 
 func (c *Client) parse(r reply) (*watchword.Answer, error) {
-	if err := r.isJSON(); err != nil {
+	if err := r.is(acceptJSON...); err != nil {
 		return nil, err
 	}
 	old, err := age(r.header)
@@ -174,12 +174,13 @@ func (c *Client) parse(r reply) (*watchword.Answer, error) {
 	return a, nil
 }
 
-// isJSON refuses what is not application/json, is compressed, or too large.
-func (r *reply) isJSON() error {
+// is refuses what is of none of these media types, is compressed, or too large.
+func (r *reply) is(kinds ...string) error {
 	kind, _, _ := strings.Cut(r.header.Get("Content-Type"), ";")
+	kind = strings.Trim(kind, " \t")
 	switch {
-	case len(r.header["Content-Type"]) != 1 || !strings.EqualFold(strings.Trim(kind, " \t"), "application/json"):
-		return errors.New("the answer is not application/json")
+	case len(r.header["Content-Type"]) != 1 || !slices.ContainsFunc(kinds, func(k string) bool { return strings.EqualFold(k, kind) }):
+		return fmt.Errorf("the answer is not %s", strings.Join(kinds, " or "))
 	case compressed(r.header):
 		return errors.New("the answer is compressed, which was not asked for")
 	case r.large:
@@ -198,7 +199,7 @@ var oauthErrors = []string{"invalid_request", "invalid_client", "invalid_grant",
 
 func badRequest(r reply) (watchword.Failure, error) {
 	var code string
-	if c, err := watchword.ParseClaims(r.body); err == nil && r.isJSON() == nil {
+	if c, err := watchword.ParseClaims(r.body); err == nil && r.is(acceptJSON...) == nil {
 		code, _ = c.Text("error")
 	}
 	switch {

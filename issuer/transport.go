@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -44,14 +45,23 @@ func (c *Client) secure() error {
 			errs = append(errs, fmt.Errorf("tls: %w", err))
 		}
 	}
-	c.transport.Store(c.newTransport())
+	c.transport.Store(c.newTransport(c.plain))
+	c.other = sync.OnceValue(func() *http.Transport { return c.newTransport(!c.plain) })
 	return errors.Join(errs...)
 }
 
+// reach is the transport for u: with TLS or without, whichever way the server is asked.
+func (c *Client) reach(u *url.URL) *http.Transport {
+	if (u.Scheme == "http") == c.plain {
+		return c.transport.Load()
+	}
+	return c.other()
+}
+
 // newTransport makes a pool of connections of its own: no other issuer's, and no other setting of this one's.
-func (c *Client) newTransport() *http.Transport {
+func (c *Client) newTransport(plain bool) *http.Transport {
 	t := &http.Transport{
-		DialContext:            c.dial,
+		DialContext:            c.dial(plain),
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.roots},
 		TLSHandshakeTimeout:    c.config.Timeout,
 		ForceAttemptHTTP2:      true, // else a TLS config of one's own turns it off
@@ -63,7 +73,7 @@ func (c *Client) newTransport() *http.Transport {
 		// A dead HTTP/2 connection carries everybody: find out soon.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: idleTimeout, PingTimeout: c.config.Timeout},
 	}
-	if !c.plain {
+	if !plain {
 		t.Proxy = http.ProxyFromEnvironment // an HTTPS proxy tunnels: it sees neither token nor credential
 	}
 	if c.cert != nil {
@@ -72,16 +82,21 @@ func (c *Client) newTransport() *http.Transport {
 	return t
 }
 
+// foreign marks a context with the host:port that metadata from a public address named for this request.
+type foreign struct{}
+
 // dial connects where a token may go.
-func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	d := net.Dialer{Timeout: c.config.Timeout}
-	switch t := c.target.Load(); {
-	case c.plain:
-		d.Control = only(netip.Addr.IsLoopback, "http goes to loopback only")
-	case t != nil && t.foreign == address:
-		d.Control = only(public, "metadata from a public address may not name a private one")
+func (c *Client) dial(plain bool) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		d := net.Dialer{Timeout: c.config.Timeout}
+		switch t := c.target.Load(); {
+		case plain:
+			d.Control = only(netip.Addr.IsLoopback, "http goes to loopback only")
+		case t != nil && t.foreign == address || ctx.Value(foreign{}) == address:
+			d.Control = only(public, "metadata from a public address may not name a private one")
+		}
+		return d.DialContext(ctx, network, address)
 	}
-	return d.DialContext(ctx, network, address)
 }
 
 // only refuses to connect to every address but those that may; DNS cannot get around it.
@@ -160,7 +175,7 @@ func (c *Client) recertify() (mark string, err error) {
 	defer c.cert.mu.Unlock()
 	if leaf := now.Certificate[0]; !bytes.Equal(leaf, c.cert.pool) {
 		c.cert.pool = leaf
-		c.transport.Swap(c.newTransport()).CloseIdleConnections()
+		c.transport.Swap(c.newTransport(c.plain)).CloseIdleConnections()
 	}
 	return string(now.Certificate[0]), nil
 }

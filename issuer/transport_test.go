@@ -343,7 +343,7 @@ func TestQuestionLeavesInOneWrite(t *testing.T) {
 	var writes atomic.Int32
 	c := client(t, serve(t, says(`{"active":true}`)).URL)
 	c.transport.Load().DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := c.dial(ctx, network, address)
+		conn, err := c.dial(c.plain)(ctx, network, address)
 		return countingConn{conn, &writes}, err
 	}
 	for range 3 {
@@ -421,7 +421,7 @@ func TestT33PlainHTTPNeverLeavesTheMachine(t *testing.T) {
 	}
 	// a name that is loopback by its spelling and not by DNS: here an address that the dialer itself must refuse
 	c := client(t, "http://127.0.0.1:1/i")
-	if _, err := c.dial(t.Context(), "tcp", "192.0.2.1:80"); err == nil || !strings.Contains(err.Error(), "loopback only") {
+	if _, err := c.dial(c.plain)(t.Context(), "tcp", "192.0.2.1:80"); err == nil || !strings.Contains(err.Error(), "loopback only") {
 		t.Errorf("dialled elsewhere: %v", err)
 	}
 }

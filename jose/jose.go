@@ -1,4 +1,5 @@
-// Package jose signs what goes to an authorization server: client assertions.
+// Package jose signs what goes to an authorization server, and verifies what it signed: client assertions out, and in
+// security event tokens and logout tokens, by the keys of one issuer.
 package jose
 
 import (
@@ -16,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -24,6 +26,7 @@ import (
 const (
 	lifetime   = time.Minute // of an assertion: it is used at once
 	minRSABits = 2048
+	maxRSABits = 8192
 )
 
 // Signer makes client assertions with one private key. It prints REDACTED. Safe for concurrent use.
@@ -118,28 +121,42 @@ func parse(text []byte) (crypto.PrivateKey, error) {
 	}
 }
 
-// fits refuses algorithms that are not asymmetric, and keys that are not theirs (RFC 7518 §3.3 to §3.5, RFC 8037 §3.1).
+// fits refuses algorithms that are not asymmetric, and keys that are not theirs.
 func fits(key crypto.PrivateKey, alg string) error {
-	curves := map[string]elliptic.Curve{"ES256": elliptic.P256(), "ES384": elliptic.P384(), "ES512": elliptic.P521()}
+	s, is := key.(crypto.Signer)
+	if !is {
+		return fmt.Errorf("alg %s cannot use a key of this kind", alg)
+	}
+	return suits(s.Public(), alg)
+}
+
+var curves = map[string]elliptic.Curve{"ES256": elliptic.P256(), "ES384": elliptic.P384(), "ES512": elliptic.P521()}
+
+// suits refuses a public key that is not for alg, or weak, or so long that verifying with it would be an attack
+// (RFC 7518 §3.3 to §3.5, RFC 8037 §3.1).
+func suits(key crypto.PublicKey, alg string) error {
 	switch alg {
 	case "RS256", "RS384", "RS512", "PS256", "PS384", "PS512":
-		k, ok := key.(*rsa.PrivateKey)
+		k, ok := key.(*rsa.PublicKey)
 		if !ok {
 			return fmt.Errorf("alg %s needs an RSA key", alg)
 		}
-		if bits := k.N.BitLen(); bits < minRSABits {
-			return fmt.Errorf("the RSA key has %d bits: at least %d are needed", bits, minRSABits)
+		if bits := k.N.BitLen(); bits < minRSABits || bits > maxRSABits {
+			return fmt.Errorf("the RSA key has %d bits: %d to %d are needed", bits, minRSABits, maxRSABits)
+		}
+		if k.E < 3 || k.E&1 == 0 {
+			return errors.New("the RSA key has an exponent that is even or below 3")
 		}
 	case "ES256", "ES384", "ES512":
-		if k, ok := key.(*ecdsa.PrivateKey); !ok || k.Curve != curves[alg] {
+		if k, ok := key.(*ecdsa.PublicKey); !ok || k.Curve != curves[alg] {
 			return fmt.Errorf("alg %s needs an EC key on %s", alg, curves[alg].Params().Name)
 		}
 	case "EdDSA":
-		if _, ok := key.(ed25519.PrivateKey); !ok {
+		if _, ok := key.(ed25519.PublicKey); !ok {
 			return errors.New("alg EdDSA needs an Ed25519 key")
 		}
 	default:
-		return fmt.Errorf("alg %q is not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA", alg)
+		return fmt.Errorf("alg %q is not one of %s", alg, strings.Join(algorithms, ", "))
 	}
 	return nil
 }

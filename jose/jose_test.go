@@ -46,7 +46,7 @@ func pkcs8(name string) []byte {
 	return block("PRIVATE KEY", must(x509.MarshalPKCS8PrivateKey(keys()[name])))
 }
 
-var algorithms = map[string]string{"RS256": "rsa", "RS384": "rsa", "RS512": "rsa", "PS256": "rsa", "PS384": "rsa", "PS512": "rsa",
+var keyFor = map[string]string{"RS256": "rsa", "RS384": "rsa", "RS512": "rsa", "PS256": "rsa", "PS384": "rsa", "PS512": "rsa",
 	"ES256": "p256", "ES384": "p384", "ES512": "p521", "EdDSA": "ed25519"}
 
 // verified checks an assertion with nothing but the standard library.
@@ -95,7 +95,7 @@ func decode(t *testing.T, part string) map[string]any {
 
 func TestCAU02AssertionSaysWhatRFC7523Asks(t *testing.T) {
 	t.Parallel()
-	for alg, name := range algorithms {
+	for alg, name := range keyFor {
 		s, err := NewSigner(pkcs8(name), alg, "key-7")
 		if err != nil {
 			t.Fatalf("%s: %v", alg, err)
@@ -149,7 +149,7 @@ func TestCAU02OnlyAsymmetricAlgorithmsAndTheirKeys(t *testing.T) {
 			}
 		}
 	}
-	for alg, right := range algorithms {
+	for alg, right := range keyFor {
 		for name := range keys() {
 			if _, err := NewSigner(pkcs8(name), alg, ""); (err == nil) != (name == right) {
 				t.Errorf("%s with %s: %v", alg, name, err)
@@ -181,7 +181,7 @@ func TestKeysInEveryUsualForm(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key := keys()[algorithms[alg]].Public()
+		key := keys()[keyFor[alg]].Public()
 		if jwt := must(s.Assert(t.Context(), "a", "b")); !verified(jwt, alg, key) {
 			t.Errorf("%s: wrong signature", alg)
 		}
@@ -205,7 +205,7 @@ func TestSignerPrintsNothing(t *testing.T) {
 }
 
 func FuzzNewSigner(f *testing.F) {
-	for alg, name := range algorithms {
+	for alg, name := range keyFor {
 		f.Add(pkcs8(name), alg)
 	}
 	f.Fuzz(func(t *testing.T, key []byte, alg string) {
