@@ -1,6 +1,7 @@
 package watchword_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -90,5 +91,22 @@ func TestT3_CAC06Keys(t *testing.T) {
 	differs("another random pepper", key(watchword.Pepper{}, "a", "", nil, "t"))
 	if one, same := key(pepper, "a", "", nil, "t"), key(pepper, "a", "", nil, "t"); one != same {
 		t.Error("one question has one key")
+	}
+}
+
+// Keys names what a decision was remembered under.
+func TestKeysAreThoseOfDecisions(t *testing.T) {
+	t.Parallel()
+	v, err := watchword.New(watchword.Config{
+		Source:  watchword.SourceFunc(func(context.Context, watchword.Query) (*watchword.Answer, error) { return nil, watchword.Unavailable }),
+		Issuers: []watchword.Issuer{{Name: "a", Prefixes: []string{"a_"}}, {Name: "b"}},
+		Routes:  []watchword.Route{{}},
+	})
+	check(err)
+	for token, issuer := range map[watchword.Token]string{"a_1": "a", "x": "b"} {
+		d, keys := v.Verify(t.Context(), watchword.Request{Token: token}), v.Keys(token)
+		if len(keys) != 2 || keys[issuer] != d.Key || keys["a"] == keys["b"] {
+			t.Errorf("%s: a decision of issuer %q has another key", issuer, d.Issuer)
+		}
 	}
 }

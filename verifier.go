@@ -189,6 +189,16 @@ func observe(o Observer, r Request, d Decision, took time.Duration) {
 	o.Observe(r, d, took)
 }
 
+// Keys returns the identity of the question about t to every issuer that may be asked, by name, with the issuers' own
+// credentials: what a cache may remember of t. For operators; no decision needs it.
+func (v *Verifier) Keys(t Token) map[string]Key {
+	keys := map[string]Key{}
+	for _, i := range v.config.Load().issuers {
+		keys[i.Name] = i.block.key(t)
+	}
+	return keys
+}
+
 // decide returns the decision and how long it took.
 func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Decision, took time.Duration) {
 	defer func() {
