@@ -174,14 +174,16 @@ func TestEveryModuleHasOneOwner(t *testing.T) {
 
 // comparisons lists every line of the judgement and the cache that compares instants by one clock alone, and why it may.
 var comparisons = map[string]string{
-	"freshness.go: return max(now.Sub(then), math.MinInt64)":                             "Age itself",
-	"freshness.go: return max(now.Sub(then), wall)":                                      "Age itself",
-	"answer.go: a.ends(time.Unix(int64(math.Floor(f)), 0).Sub(a.asked), a.leeway)":       "exp is a date: the wall at the asking says how long it is off; Age counts from there",
-	"verifier.go: took = time.Since(at)":                                                 "what observers are told",
-	"verifier.go: if took = time.Since(at); took > time.Millisecond {":                   "whether the clocks are worth a second look",
-	"cache/budget.go: if len(b.peers) < maxPeers || now.Sub(b.swept) < time.Second {":    "a rate, no evidence",
-	"cache/budget.go: return max(0, b.used-max(0, now.Sub(b.last).Seconds())*perSecond)": "a rate, no evidence",
-	"cache/cache.go: if d := int64(now.Sub(c.start)); d > c.since.Load()+int64(tick) {":  "the table's clock: hygiene, every hit is weighed",
+	"freshness.go: return max(now.Sub(then), math.MinInt64)":                                     "Age itself",
+	"freshness.go: return max(now.Sub(then), wall)":                                              "Age itself",
+	"answer.go: a.ends(time.Unix(int64(math.Floor(f)), 0).Sub(a.asked), a.leeway)":               "exp is a date: the wall at the asking says how long it is off; Age counts from there",
+	"verifier.go: took = time.Since(at)":                                                         "what observers are told",
+	"verifier.go: if took = time.Since(at); took > time.Millisecond {":                           "whether the clocks are worth a second look",
+	"cache/budget.go: if len(b.peers) < maxPeers || now.Sub(b.swept) < time.Second {":            "a rate, no evidence",
+	"cache/budget.go: return max(0, b.used-max(0, now.Sub(b.last).Seconds())*perSecond)":         "a rate, no evidence",
+	"cache/sharedstate.go: mono, wall := now.Sub(c.at), now.Round(0).Sub(c.at.Round(0))":         "finds a step of the wall, which is where the clocks differ",
+	"cache/sharedstate.go: early, late := theirs.Sub(now.Round(0)), theirs.Sub(before.Round(0))": "a store's clock against our wall: no evidence",
+	"cache/cache.go: if d := int64(now.Sub(c.start)); d > c.since.Load()+int64(tick) {":          "the table's clock: hygiene, every hit is weighed",
 }
 
 // Evidence is as old as the worse of two clocks says, and only Age knows both, so nothing else in the judgement and

@@ -213,9 +213,7 @@ func (o *sharedOver) lead(ctx context.Context, own Digest, q *watchword.Query) (
 		if release != nil || err != nil || watchword.Age(time.Now(), began) >= o.config.Follow {
 			return nil, release
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if sleep(ctx, wait) != nil {
 			return nil, nil
 		}
 	}

@@ -154,9 +154,7 @@ func (s *Shared) Run(ctx context.Context, forget func(watchword.Key)) {
 				every = clockEvery / 5
 			}
 		}
-		select {
-		case <-time.After(every):
-		case <-ctx.Done():
+		if sleep(ctx, every) != nil {
 			return
 		}
 	}
@@ -226,9 +224,18 @@ func (s *Shared) listen(ctx context.Context, forget func(watchword.Key)) {
 				forget(one.key)
 			}
 		})
-		select { // lost: what was missed meanwhile is known by the formula
-		case <-time.After(clockEvery / 5):
-		case <-ctx.Done():
-		}
+		_ = sleep(ctx, clockEvery/5) // lost: what was missed meanwhile, the formula knows
+	}
+}
+
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

@@ -43,7 +43,9 @@ func key(t *testing.T, n int) cache.Digest {
 	return sha256.Sum256(fmt.Append(nil, t.Name(), " ", n, time.Now().UnixNano()))
 }
 
-func item(text string, asOf time.Time) cache.Item { return cache.Item{Sealed: []byte(text), AsOf: asOf} }
+func item(text string, asOf time.Time) cache.Item {
+	return cache.Item{Sealed: []byte(text), AsOf: asOf}
+}
 
 func ok(t *testing.T, err error) {
 	t.Helper()
