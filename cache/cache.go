@@ -145,14 +145,6 @@ func (m *Cache) Close() {
 	}
 }
 
-// Forget drops the active answer under key, if there is one: what Shared.Run calls where another host was told that the
-// token is no more.
-func (m *Cache) Forget(key watchword.Key) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.active.Invalidate(key)
-}
-
 // Over returns a Source that answers from memory where that is as fresh as demanded, and from next where it is not.
 // Answers are kept for keep, or until they end: the longest time that any policy could use one (Freshness.Life, or
 // Covered); zero: watchword.DefaultMaxAge; negative: none is kept.

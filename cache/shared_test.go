@@ -119,7 +119,8 @@ func fleet(t *testing.T, n int, f func(s *open, hosts []*host)) {
 		var all []*host
 		for range n {
 			all = append(all, newHost(t, store, as, cache.Asking{Secrets: [][]byte{secretA}, Issuers: map[string]string{"main": "x"}, Keep: time.Hour}))
-			go all[len(all)-1].shared.Run(ctx, all[len(all)-1].cache.Forget)
+			one := all[len(all)-1]
+			go one.shared.Run(ctx, func(key watchword.Key) { one.cache.Forget(key) })
 		}
 		synctest.Wait()
 		f(store, all)
