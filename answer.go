@@ -260,6 +260,9 @@ func (a *Answer) Scope() string { return a.scope }
 // Bound reports whether the token is bound to a key (cnf, RFC 7800 §3.1).
 func (a *Answer) Bound() bool { return a.has&hasCnf != 0 }
 
+// Refresh reports whether the server calls it a refresh token, which no resource accepts.
+func (a *Answer) Refresh() bool { return a.refresh }
+
 // IssuedAt is iat; not ok: the server did not say.
 func (a *Answer) IssuedAt() (t time.Time, ok bool) { return time.Unix(a.iat, 0), a.has&hasIat != 0 }
 
