@@ -54,6 +54,14 @@ func (f Freshness) maxAge() time.Duration {
 	return f.MaxAge
 }
 
+// tighten is f with every bound that t has lower.
+func (f Freshness) tighten(t *Freshness) Freshness {
+	f.MaxAge = min(f.maxAge(), t.maxAge())
+	f.MaxStaleness = min(f.MaxStaleness, t.MaxStaleness)
+	f.StaleIfError = min(f.StaleIfError, t.StaleIfError)
+	return f
+}
+
 // Coverage is what revocation feeds prove about one issuer: every covered revocation that happened from Since to
 // Through is known here. Through is when that proof was made at its origin, never when it arrived. Settle is how long
 // the server's introspection may lag its own revocations. The zero value proves nothing.

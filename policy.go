@@ -5,16 +5,19 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Policy says whom to ask, how fresh, and what to require. Plain data; New copies it.
 type Policy struct {
-	Name      string    // metric label and log word
-	Issuers   []string  // whose tokens are accepted, by configured name; empty: every issuer's
-	Freshness Freshness // the bounds
-	Scopes    []string  // all are required (RFC 6749 §3.3)
-	Audience  []string  // one of them must be in aud; empty: not checked, which a configuration should warn about
-	Relay     bool      // the answer goes to a caller that judges by itself: cnf and refresh tokens pass, leeway lengthens nothing
+	Name            string        // metric label and log word
+	Issuers         []string      // whose tokens are accepted, by configured name; empty: every issuer's
+	Freshness       Freshness     // the bounds
+	Scopes          []string      // all are required (RFC 6749 §3.3)
+	Audience        []string      // one of them must be in aud; empty: not checked, which a configuration should warn about
+	OnUnavailable   OnUnavailable // when nobody knows; zero: Deny
+	DangerouslyHold bool          // within Freshness.StaleIfError a token that was good serves on while its server calls so many inactive that it is not believed (Error.Doubted)
+	Relay           bool          // the answer goes to a caller that judges by itself: cnf and refresh tokens pass, leeway lengthens nothing
 }
 
 // Request is one question about one token, as a door understood it.
@@ -43,6 +46,9 @@ func (p *Policy) validate() error {
 			errs = append(errs, fmt.Errorf("scope %q is not visible ASCII without quote and backslash", s))
 		}
 	}
+	if err := p.OnUnavailable.validate(p.Relay); err != nil {
+		errs = append(errs, err)
+	}
 	if slices.Contains(p.Audience, "") {
 		errs = append(errs, errors.New("an empty audience can never be held"))
 	}
@@ -58,13 +64,18 @@ func (p *Policy) clone() *Policy {
 	return &c
 }
 
+// Life is how long an answer may be of any use to p while no feed covers its issuer: what a cache should keep it for.
+func (p *Policy) Life() time.Duration {
+	if p.OnUnavailable != Deny {
+		return longest
+	}
+	return p.Freshness.Life()
+}
+
 // demand is how fresh p wants the answer to r: a request can only tighten.
 func (p *Policy) demand(r *Request) Freshness {
-	f := p.Freshness
-	if t := r.Tighten; t != nil {
-		f.MaxAge = min(f.maxAge(), t.maxAge())
-		f.MaxStaleness = min(f.MaxStaleness, t.MaxStaleness)
-		f.StaleIfError = min(f.StaleIfError, t.StaleIfError)
+	if r.Tighten == nil {
+		return p.Freshness
 	}
-	return f
+	return p.Freshness.tighten(r.Tighten)
 }

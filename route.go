@@ -38,6 +38,7 @@ type route struct {
 	match  Match
 	policy *Policy
 	asked  []*issuer // accepted, in configured order
+	mode   Mode      // an operator's word; zero: none
 }
 
 type issuer struct {

@@ -22,7 +22,8 @@ type Query struct {
 }
 
 // Source answers as freshly as the Query demands. An inactive token is an Answer; an error means "could not know" and
-// is an *Error. When it cannot do better a Source may return an Answer that weighs Stale. Safe for concurrent use.
+// is an *Error. A Source that cannot know may return what it knew before beside the error: the Verifier weighs it, and
+// decides by the words of the policy whether that error excuses it. Safe for concurrent use.
 type Source interface {
 	Introspect(ctx context.Context, q Query) (*Answer, error)
 }

@@ -34,23 +34,23 @@ type Decision struct {
 	Policy     *Policy       // the policy that decided; nil: none matched, or the request never got that far
 	Issuer     string        // whom the token belongs to, by our name; empty: nobody was asked
 	Key        Key           // identity of the question; zero: nobody was asked
-	Answer     *Answer       // what was judged; nil: none was
-	Standing   Standing      // Stale marks a degraded decision (Freshness.StaleIfError)
+	Answer     *Answer       // what was judged; nil: none was. OK without one is nobody (DangerouslyAllowUnknown)
+	Degraded   Degradation   // by which word of the policy it rests on less than was promised; Whole: it does not
 	Age        time.Duration // of the evidence when the check began; zero: asked for this check
 	RetryAfter time.Duration // where Reason is CannotKnow, Misconfigured or TooManyUnknown; zero: nobody said
-	Err        error         // why nobody knew, for logs; never holds a token
+	Err        error         // why nobody knew, or knew better, for logs; never holds a token
 }
 
 // Allowed reports whether the request may pass.
 func (d *Decision) Allowed() bool { return d.Reason == OK }
 
 // Source says where the evidence came from, as metric label and log word: issuer (asked for this check), cache, stale
-// (older than the bound, under stale_if_error), none.
+// (older than the bound; Degraded says by which word), none.
 func (d *Decision) Source() string {
 	switch {
 	case d.Answer == nil:
 		return "none"
-	case d.Standing == Stale:
+	case d.Degraded != Whole:
 		return "stale"
 	case d.Age > 0:
 		return "cache"
@@ -62,11 +62,12 @@ func (d *Decision) Source() string {
 type Config struct {
 	Source    Source
 	Issuers   []Issuer
-	Routes    []Route    // the first that matches decides; none: PolicyDenied
-	Callers   []Policy   // by name, for Request.Caller
-	Ledger    Ledger     // nil: no revocations are heard of
-	Observers []Observer // called in order after every decision
-	Pepper    Pepper     // keys every Key; zero: the previous one, at first a random one
+	Routes    []Route         // the first that matches decides; none: PolicyDenied
+	Callers   []Policy        // by name, for Request.Caller
+	Modes     map[string]Mode // what operators said about the policies of Routes, by name; nil: nothing
+	Ledger    Ledger          // nil: no revocations are heard of
+	Observers []Observer      // called in order after every decision
+	Pepper    Pepper          // keys every Key; zero: the previous one, at first a random one
 }
 
 // Verifier is the one place where a request is decided. Make it with New. Safe for concurrent use.
@@ -140,7 +141,10 @@ func compile(c Config) (*compiled, error) {
 		if err != nil {
 			mistake("%w", err)
 		}
-		rt.match = r.Match.compile()
+		rt.match, rt.mode = r.Match.compile(), c.Modes[r.Policy.Name]
+		if err := rt.mode.OnUnavailable.validate(rt.policy.Relay); err != nil {
+			mistake("policy %q: %w", r.Policy.Name, err)
+		}
 		next.routes = append(next.routes, rt)
 	}
 	for _, p := range c.Callers {
@@ -225,18 +229,23 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Deci
 		block := to.block.as(r.Credential)
 		d.Key = block.key(r.Token)
 	}
-	q := Query{Token: r.Token, Key: d.Key, Issuer: to.Name, Credential: r.Credential, Peer: r.Peer, At: at, Freshness: d.Policy.demand(r)}
+	written, on := d.Policy.demand(r), rt.on(at)
+	q := Query{Token: r.Token, Key: d.Key, Issuer: to.Name, Credential: r.Credential, Peer: r.Peer, At: at, Freshness: written, Hold: d.Policy.DangerouslyHold}
+	q.Freshness.StaleIfError = on.grace(written, r.Tighten)
 	if c.Ledger != nil {
 		q.Coverage = c.Ledger.Coverage(to.Name)
 	}
-	for range 2 { // an answer may raise the demand (something heard questions it): then ask once more, never thrice
+	for round := 0; ; round++ { // an answer may raise the demand (something heard questions it): then ask once more, never thrice
 		a, err := c.Source.Introspect(ctx, q)
 		now := at // a second look at the wall would cost a hit a tenth of its time …
 		if took = time.Since(at); took > time.Millisecond {
 			now = time.Now() // … and only a wait can make a difference
 		}
-		if err != nil {
+		if a == nil {
 			d.unknown(err)
+			if round == 0 && on == DangerouslyAllowUnknown {
+				c.letStrangerPass(&d, q, err)
+			}
 			return d, took
 		}
 		next := q
@@ -248,16 +257,26 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Deci
 			}
 			next.question(void.Questioned)
 		}
-		over := a.active && a.expired(now, true) // sure, however old the evidence
-		if s := next.Weigh(a); s == Fresh || s == Stale && q.Weigh(a) == Stale || over {
-			d.Answer, d.Standing, d.Age = a, s, max(0, Age(at, a.AsOf()))
+		s := next.Weigh(a)
+		word, serves := Whole, s == Fresh && (err == nil || excuses(err) && !doubts(err))
+		if !serves && s != Unusable && (err != nil || q.Weigh(a) == Stale) { // nobody can do better
+			word = d.Policy.degrade(next, a, written, on, err)
+			serves = word != Whole
+		}
+		if serves || a.active && a.expired(now, true) { // the latter is sure, however old the evidence
+			d.Answer, d.Degraded, d.Age, d.Err = a, word, max(0, Age(at, a.AsOf())), err
 			d.Reason = Judge(d.Policy, a, now)
+			return d, took
+		}
+		if err == nil && round > 0 {
+			err = &Error{Failure: Unavailable, Issuer: to.Name, Cause: errors.New("no answer as fresh as demanded")}
+		}
+		if err != nil {
+			d.unknown(err)
 			return d, took
 		}
 		q = next
 	}
-	d.unknown(&Error{Failure: Unavailable, Issuer: to.Name, Cause: errors.New("no answer as fresh as demanded")})
-	return d, took
 }
 
 // prepare finds what is wrong with a request before anybody is asked. That comes before its policy: a request without
@@ -278,7 +297,7 @@ func (c *compiled) prepare(r *Request) (*route, Reason) {
 // unknown is what ignorance decides.
 func (d *Decision) unknown(err error) {
 	d.Reason, d.Err = Internal, err
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e, ok := asError(err); ok {
 		if int(e.Failure) < len(reasonOf) && e.Failure != 0 {
 			d.Reason = reasonOf[e.Failure]
 		}

@@ -256,7 +256,7 @@ func TestCAC09QuestionEndsCoverage(t *testing.T) {
 // Covers: T2 CAC-13 OUT-01
 func TestT2TheSourceIsNotBelieved(t *testing.T) {
 	t.Parallel()
-	f := func(name string, bounds watchword.Freshness, age time.Duration, want watchword.Reason, questions int, standing watchword.Standing) {
+	f := func(name string, bounds watchword.Freshness, age time.Duration, want watchword.Reason, questions int, word watchword.Degradation) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			old := time.Now()
@@ -264,17 +264,17 @@ func TestT2TheSourceIsNotBelieved(t *testing.T) {
 			src := &fake{answer: func(int, watchword.Query) (*watchword.Answer, error) { return asked(old), nil }}
 			d := one(t, src, nil, bounds).Verify(t.Context(), watchword.Request{Token: "t"})
 			decided(t, d, want)
-			if len(src.asked) != questions || want == watchword.OK && (d.Age != age || d.Standing != standing) {
-				t.Errorf("%s: asked %d times, age %v, %s", name, len(src.asked), d.Age, standings[d.Standing])
+			if len(src.asked) != questions || want == watchword.OK && (d.Age != age || d.Degraded != word) {
+				t.Errorf("%s: asked %d times, age %v, %v", name, len(src.asked), d.Age, d.Degraded)
 			}
 		})
 	}
 	minute := watchword.Freshness{MaxStaleness: time.Minute}
-	f("at the bound", minute, time.Minute, watchword.OK, 1, watchword.Fresh)
+	f("at the bound", minute, time.Minute, watchword.OK, 1, watchword.Whole)
 	f("beyond it", minute, time.Minute+1, watchword.CannotKnow, 2, 0)
 	f("zero asks every time", watchword.Freshness{}, 1, watchword.CannotKnow, 2, 0)
 	grace := watchword.Freshness{MaxStaleness: time.Minute, StaleIfError: time.Minute}
-	f("degraded", grace, 2*time.Minute, watchword.OK, 1, watchword.Stale)
+	f("degraded", grace, 2*time.Minute, watchword.OK, 1, watchword.ServedStale)
 	f("beyond the grace", grace, 2*time.Minute+1, watchword.CannotKnow, 2, 0)
 }
 
@@ -424,7 +424,7 @@ func (f timed) Observe(r watchword.Request, d watchword.Decision, took time.Dura
 func TestDecisionSource(t *testing.T) {
 	t.Parallel()
 	a := answer(t, `{"active":true}`)
-	for want, d := range map[string]watchword.Decision{"none": {}, "issuer": {Answer: a, Standing: watchword.Fresh}, "cache": {Answer: a, Standing: watchword.Fresh, Age: 1}, "stale": {Answer: a, Standing: watchword.Stale, Age: 1}} {
+	for want, d := range map[string]watchword.Decision{"none": {}, "issuer": {Answer: a}, "cache": {Answer: a, Age: 1}, "stale": {Answer: a, Degraded: watchword.ServedStale, Age: 1}} {
 		if got := d.Source(); got != want {
 			t.Errorf("%+v: %s", d, got)
 		}

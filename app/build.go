@@ -178,6 +178,11 @@ const forwardPolicy = "forward_caller_auth"
 // keep is how long an answer may be of use to anybody.
 func (c *Config) keep() time.Duration {
 	keep := time.Duration(-1)
+	for i := range c.Policies {
+		if life := c.Policies[i].Policy.Life(); life > 0 {
+			keep = max(keep, life)
+		}
+	}
 	for _, f := range c.bounds() {
 		if f.Life() > 0 {
 			keep = max(keep, f.Life())

@@ -235,6 +235,9 @@ func (c *Config) checkPolicies(r *reader) {
 		path := fmt.Sprintf("policies[%d]", i)
 		r.unique(path+".name", c.Policies[i].Policy.Name, names)
 		c.checkWhom(r, path, c.Policies[i].Policy.Issuers)
+		if p := &c.Policies[i].Policy; p.DangerouslyHold && p.Freshness.StaleIfError == 0 && !r.bad(path+".freshness.stale_if_error") {
+			r.inert(path+".dangerously_hold", "stale_if_error bounds it, and is 0", "write how long in stale_if_error, or remove it")
+		}
 	}
 	if r.has("doors") && !r.has("doors.forward_auth") && r.has("policies") {
 		r.silent(r.at("policies"), "has no effect: no door uses policies", "add doors.forward_auth, or remove them (callers of the introspection door are policies of their own)")

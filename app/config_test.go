@@ -126,6 +126,7 @@ func TestT9InertKeys(t *testing.T) {
 	inert("doors.forward_auth.path_prefix", forward("path_prefix: /authz"))
 	inert("doors.introspection.callers", intro("forward_caller_auth: true"))
 	inert("policies", base[:strings.Index(base, "  forward_auth")])
+	inert("policies[0].dangerously_hold", change(t, base, "    require", "    dangerously_hold: true\n    require"))
 	inert("cache.refresh_ahead", base+"freshness: {max_staleness: 0}\ncache: {refresh_ahead: {min_hits: 3}}\n")
 	inert("cache.inactive.ttl", base+"freshness: {max_staleness: 0}\ncache: {inactive: {ttl: 5s}}\n")
 	inert("decision_log.decisions", base+"decision_log: {to: none, decisions: all}\n")
@@ -151,11 +152,8 @@ func TestT9LaterFeaturesAreRefusedByName(t *testing.T) {
 	for _, k := range []string{"jwks_uri", "settle", "max_token_life", "revocation_endpoint", "selector_claims", "covering", "guard", "storm", "jwt", "introspection_response"} {
 		later("issuers[0]."+k, issuer(k+": {a: 1}"))
 	}
-	for _, k := range []string{"tiers", "recheck", "dangerously_hold"} {
+	for _, k := range []string{"tiers", "recheck"} {
 		later("policies[0]."+k, policy(k+": true"))
-	}
-	for _, w := range []string{"dangerously_allow", "dangerously_allow_unknown"} {
-		later("policies[0].on_unavailable", policy("on_unavailable: "+w))
 	}
 	later("policies[0].freshness.max_staleness", policy("freshness: {max_staleness: until_expiry}"))
 	later("freshness.max_staleness", base+"freshness: {max_staleness: until_expiry}\n")
@@ -183,7 +181,7 @@ func TestT9EveryKeyChangesTheConfig(t *testing.T) {
 		}
 	}
 	walk(file.keys, "", func(path string, e entry) {
-		if !e.later && !changes[path] && path != "policies[].on_unavailable" { // deny is its only word so far
+		if !e.later && !changes[path] {
 			t.Errorf("no example shows that %s does anything", path)
 		}
 	})

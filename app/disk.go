@@ -9,6 +9,8 @@ import (
 	"iter"
 	"slices"
 	"strings"
+
+	"github.com/watchword-dev/watchword"
 )
 
 const (
@@ -161,6 +163,9 @@ func (c *Config) warn() {
 		p := &c.Policies[i]
 		if len(p.Policy.Audience) == 0 {
 			add("policy %q requires no audience: it accepts tokens that were issued for anybody", p.Policy.Name)
+		}
+		if on := p.Policy.OnUnavailable; on != watchword.Deny {
+			add("policy %q says %s: while an authorization server cannot answer, revoked tokens pass it too", p.Policy.Name, on)
 		}
 		if catchAll != "" {
 			add("policy %q is never reached: %q stands before it and matches every request", p.Policy.Name, catchAll)

@@ -131,9 +131,24 @@ var policyKeys = object([]row[watchword.Route]{
 	key("issuers", list(label), func(p *watchword.Route) *[]string { return &p.Policy.Issuers }, "Whose tokens, by name. Absent: every issuer's."),
 	key("require", requireKeys, func(p *watchword.Route) *watchword.Policy { return &p.Policy }, "What a token must hold."),
 	key("freshness", freshnessKeys(""), func(p *watchword.Route) *watchword.Freshness { return &p.Policy.Freshness }, "As at the top; each key that is absent falls back to the one there."),
-	key("on_unavailable", wordOr([]string{"dangerously_allow", "dangerously_allow_unknown"}, "deny"), func(*watchword.Route) *string { return new(string) },
-		"What happens when nobody knows: 503, never 401.").or("deny"),
-}, "tiers", "recheck", "dangerously_hold")
+	key("on_unavailable", onUnavailable, func(p *watchword.Route) *watchword.OnUnavailable { return &p.Policy.OnUnavailable },
+		"What happens when nobody knows, once stale_if_error is spent. deny: 503, never 401. dangerously_allow: a token that was good when last asked about passes, however long ago. dangerously_allow_unknown: so does one that was never asked about, as nobody, with empty identity headers. Never past exp, and never for a revoked or questioned token.").or("deny"),
+	key("dangerously_hold", boolean, func(p *watchword.Route) *bool { return &p.Policy.DangerouslyHold },
+		"In a storm of inactive answers that is not believed, a token that was good serves on for stale_if_error, instead of 503.").or("false"),
+}, "tiers", "recheck")
+
+var onUnavailable = func() kind[watchword.OnUnavailable] {
+	var words []string
+	for o := watchword.Deny; o <= watchword.DangerouslyAllowUnknown; o++ {
+		words = append(words, o.String())
+	}
+	k := word(words...)
+	return kind[watchword.OnUnavailable]{k.shape, func(r *reader, at place, into *watchword.OnUnavailable) {
+		text := into.String()
+		k.read(r, at, &text)
+		*into, _ = watchword.ParseOnUnavailable(text)
+	}}
+}()
 
 var matchKeys = object([]row[watchword.Match]{
 	key("hosts", list(text("host", "write a host name such as api.example", host)), func(m *watchword.Match) *[]string { return &m.Hosts },

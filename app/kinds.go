@@ -75,23 +75,17 @@ func like(pattern, reason string) func(string) (string, string) {
 }
 
 // word is one of a few.
-func word(words ...string) kind[string] { return wordOr(nil, words...) }
-
-// wordOr also knows words that are not in this version.
-func wordOr(missing []string, words ...string) kind[string] {
+func word(words ...string) kind[string] {
 	s := shape{word: "`" + strings.Join(words, "` or `") + "`", hint: "write " + strings.Join(words, " or "), schema: map[string]any{"enum": words}}
-	k := scalar(s, "!!str", func(v string) (string, string, string) {
+	return scalar(s, "!!str", func(v string) (string, string, string) {
 		switch near := nearest(v, words); {
 		case slices.Contains(words, v):
 			return v, "", ""
-		case slices.Contains(missing, v):
-			return "", "not in this version", ""
 		case near != "":
 			return "", "is not known here", "did you mean " + near + "?"
 		}
 		return "", "is not known here", ""
 	})
-	return k
 }
 
 var boolean = scalar(shape{word: "boolean", hint: "write true or false", schema: map[string]any{"type": "boolean"}}, "!!bool",

@@ -189,12 +189,11 @@ func (o *over) miss(ctx context.Context, q watchword.Query, known *watchword.Ans
 	}
 	if known != nil && excused(err) && q.Weigh(known) == watchword.Stale {
 		o.stats.count(Stale, q.Key)
-		return known, nil
 	}
-	return nil, err
+	return known, err // what was known may still serve: the Verifier decides
 }
 
-// excused reports an error that stale_if_error is for: the server could not answer. A peer cannot talk its way to it.
+// excused reports an error that stale_if_error is for, which is worth a count: the server could not answer.
 func excused(err error) bool {
 	return !errors.Is(err, watchword.Throttled) && !errors.Is(err, watchword.Canceled)
 }

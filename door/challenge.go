@@ -23,6 +23,13 @@ var (
 		}
 		return t
 	}()
+	degraded = func() [][]string {
+		t := [][]string{watchword.Whole: nil}
+		for _, d := range watchword.Degradations() {
+			t = append(t, []string{d.String()})
+		}
+		return t
+	}()
 	challenges = func() [][]string {
 		all := watchword.Reasons()
 		t := make([][]string, len(all))
@@ -61,6 +68,14 @@ func (c Challenge) Header(h http.Header, d watchword.Decision) {
 	}
 	if v := c.value(&d); v != "" {
 		h["Www-Authenticate"] = []string{v}
+	}
+}
+
+// Degraded marks an answer to a gateway or caller that rests on less than was promised: X-Watchword-Degraded says by
+// which word of the policy. For Whole there is no header.
+func Degraded(h http.Header, d watchword.Degradation) {
+	if d != watchword.Whole && int(d) < len(degraded) {
+		h["X-Watchword-Degraded"] = degraded[d]
 	}
 }
 

@@ -80,7 +80,7 @@ func NewDecisionLog(sink io.Writer, c LogConfig) (*DecisionLog, error) {
 
 // Observe queues a line about d, if it is one to log. Otherwise it costs nothing.
 func (l *DecisionLog) Observe(r watchword.Request, d watchword.Decision, _ time.Duration) {
-	if d.Allowed() && d.Standing != watchword.Stale && !l.config.All {
+	if d.Allowed() && d.Degraded == watchword.Whole && !l.config.All {
 		return
 	}
 	l.mu.RLock()

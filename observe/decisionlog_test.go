@@ -95,7 +95,7 @@ func TestAUD01EveryFieldOfARecord(t *testing.T) {
 	t.Parallel()
 	r := watchword.Request{Door: "forward_auth", Token: canary, ID: "req-1", Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 	d := watchword.Decision{Reason: watchword.InsufficientScope, Policy: &watchword.Policy{Name: "orders-read"}, Issuer: "main",
-		Answer: answer(t, `{"active":true,"sub":"ann","client_id":"shop"}`), Standing: watchword.Stale, Age: 1500 * time.Millisecond}
+		Answer: answer(t, `{"active":true,"sub":"ann","client_id":"shop"}`), Degraded: watchword.ServedStale, Age: 1500 * time.Millisecond}
 	before := time.Now()
 	got := one(t, LogConfig{Secret: []byte("deployment")}, r, d)
 	at, err := time.Parse(time.RFC3339Nano, got["time"].(string))
@@ -110,7 +110,7 @@ func TestAUD01EveryFieldOfARecord(t *testing.T) {
 		delete(got, hidden)
 	}
 	want := map[string]any{"request_id": "req-1", "traceparent": r.Trace, "door": "forward_auth", "policy": "orders-read", "reason": "scope", "issuer": "main",
-		"client": "shop", "source": "stale", "evidence_age_ms": 1500.0, "degraded": true, "failure": ""}
+		"client": "shop", "source": "stale", "evidence_age_ms": 1500.0, "degraded": "stale", "failure": ""}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("\n%v, want\n%v", got, want)
 	}
@@ -132,9 +132,9 @@ func TestAUD01RecordOfIgnorance(t *testing.T) {
 func TestAUD01WhichDecisionsAreLogged(t *testing.T) {
 	t.Parallel()
 	a := answer(t, `{"active":true}`)
-	allowed := watchword.Decision{Answer: a, Standing: watchword.Fresh}
-	degraded := watchword.Decision{Answer: a, Standing: watchword.Stale}
-	refused := watchword.Decision{Reason: watchword.Expired, Answer: a, Standing: watchword.Fresh}
+	allowed := watchword.Decision{Answer: a}
+	degraded := watchword.Decision{Answer: a, Degraded: watchword.ServedStale}
+	refused := watchword.Decision{Reason: watchword.Expired, Answer: a}
 	count := func(d watchword.Decision, all LogConfig) int { return len(logged(t, all, watchword.Request{}, d)) }
 	if got := [...]int{count(allowed, LogConfig{}), count(degraded, LogConfig{}), count(refused, LogConfig{})}; got != [...]int{0, 1, 1} {
 		t.Errorf("refused: %v", got)
@@ -377,7 +377,7 @@ func TestDecisionLogCostsNothingForAllowed(t *testing.T) { // not parallel: it c
 	var w sink
 	l := newLog(t, &w, LogConfig{})
 	var o watchword.Observer = l
-	d := watchword.Decision{Answer: answer(t, `{"active":true,"sub":"ann"}`), Standing: watchword.Fresh}
+	d := watchword.Decision{Answer: answer(t, `{"active":true,"sub":"ann"}`)}
 	r := watchword.Request{Token: canary}
 	if n := testing.AllocsPerRun(100, func() { o.Observe(r, d, 0) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -389,7 +389,7 @@ func TestDecisionLogCostsNothingForAllowed(t *testing.T) { // not parallel: it c
 }
 
 func BenchmarkDecisionLog(b *testing.B) {
-	d := watchword.Decision{Policy: &watchword.Policy{Name: "orders-read"}, Issuer: "main", Standing: watchword.Fresh, Age: 7 * time.Second,
+	d := watchword.Decision{Policy: &watchword.Policy{Name: "orders-read"}, Issuer: "main", Age: 7 * time.Second,
 		Answer: answer(b, `{"active":true,"sub":"ann","client_id":"shop"}`)}
 	r := watchword.Request{Door: "forward_auth", Token: canary, ID: "4bf92f3577b34da6", Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 	l := newLog(b, new(sink), LogConfig{})

@@ -27,9 +27,9 @@ func everyDecision(t testing.TB, a *watchword.Answer) (all []watchword.Decision)
 	p := &watchword.Policy{Name: "orders-read"}
 	for _, reason := range watchword.Reasons() {
 		for _, d := range []watchword.Decision{
-			{Answer: a, Standing: watchword.Fresh},
-			{Answer: a, Standing: watchword.Fresh, Age: 7 * time.Second},
-			{Answer: a, Standing: watchword.Stale, Age: time.Hour},
+			{Answer: a},
+			{Answer: a, Age: 7 * time.Second},
+			{Answer: a, Degraded: watchword.ServedStale, Age: time.Hour},
 			{},
 		} {
 			d.Reason, d.Policy, d.Issuer = reason, p, "main"

@@ -64,7 +64,7 @@ func (o *line) describe(at time.Time, r *watchword.Request, d *watchword.Decisio
 	o.keyed("token", o.token, d.Issuer, token)
 	o.text("source", d.Source())
 	o.json = strconv.AppendInt(append(o.json, `,"evidence_age_ms":`...), d.Age.Milliseconds(), 10)
-	o.json = strconv.AppendBool(append(o.json, `,"degraded":`...), d.Standing == watchword.Stale)
+	o.text("degraded", d.Degraded.String())
 	o.text("failure", failure(d.Err))
 	o.json = append(o.json, '}', '\n')
 }

@@ -41,6 +41,7 @@ type Metrics struct {
 	ages      *ages
 	requests  *prometheus.CounterVec
 	seconds   *prometheus.HistogramVec
+	degraded  *prometheus.CounterVec
 	headers   *prometheus.CounterVec
 	dropped   prometheus.Counter
 	info      *prometheus.GaugeVec
@@ -64,6 +65,8 @@ func NewMetrics(c MetricsConfig) *Metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 			// Also a native histogram, for servers that scrape those.
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"issuer"}),
+		degraded: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_degraded_total",
+			Help: "Decisions that let a request pass on less than was promised, by the word of the policy that says so: stale (stale_if_error), allow, unknown (on_unavailable), hold (dangerously_hold)."}, []string{"policy", "kind"}),
 		headers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_identity_headers_dropped_total",
 			Help: "Identity headers sent empty because the claim cannot be one: neither text, number, boolean nor list of texts, or not printable ASCII."}, []string{"header"}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "watchword_decision_log_dropped_total",
@@ -73,7 +76,7 @@ func NewMetrics(c MetricsConfig) *Metrics {
 		loaded: prometheus.NewGauge(prometheus.GaugeOpts{Name: "watchword_config_last_load_successful",
 			Help: "1, or 0 if the configuration was last found to be bad, so that the one before it still serves."}),
 	}
-	m.registry.MustRegister(m.decisions, m.ages, m.requests, m.seconds, m.headers, m.dropped, m.info, m.loaded,
+	m.registry.MustRegister(m.decisions, m.ages, m.requests, m.seconds, m.degraded, m.headers, m.dropped, m.info, m.loaded,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	if c.Cache != nil {
 		m.registry.MustRegister(newCacheCollector(c.Cache))
@@ -88,8 +91,18 @@ func NewMetrics(c MetricsConfig) *Metrics {
 // but for the first decision of a policy.
 func (m *Metrics) Observe(r watchword.Request, d watchword.Decision, _ time.Duration) {
 	m.decisions.count(r.Door, &d)
-	if d.Allowed() {
+	if !d.Allowed() {
+		return
+	}
+	if d.Answer != nil {
 		m.ages.observe(d.Age, d.Key[0])
+	}
+	if d.Degraded != watchword.Whole {
+		policy := "none"
+		if d.Policy != nil {
+			policy = label(d.Policy.Name)
+		}
+		m.degraded.WithLabelValues(policy, d.Degraded.String()).Inc()
 	}
 }
 

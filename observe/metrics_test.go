@@ -66,11 +66,13 @@ func TestOBS01CountsDecisions(t *testing.T) {
 	active, p := answer(t, `{"active":true}`), &watchword.Policy{Name: "orders-read"}
 	see := func(door string, d watchword.Decision) { m.Observe(watchword.Request{Door: door}, d, 0) }
 	for key := range byte(20) { // over all stripes
-		see("forward_auth", watchword.Decision{Policy: p, Answer: active, Standing: watchword.Fresh, Age: 7 * time.Second, Key: watchword.Key{key}})
+		see("forward_auth", watchword.Decision{Policy: p, Answer: active, Age: 7 * time.Second, Key: watchword.Key{key}})
 	}
-	see("forward_auth", watchword.Decision{Policy: p, Answer: active, Standing: watchword.Fresh})
-	see("middleware", watchword.Decision{Policy: p, Answer: active, Standing: watchword.Stale, Age: 40 * time.Second})
-	see("forward_auth", watchword.Decision{Policy: p, Answer: active, Standing: watchword.Fresh, Age: time.Hour, Reason: watchword.InsufficientScope})
+	see("forward_auth", watchword.Decision{Policy: p, Answer: active})
+	see("middleware", watchword.Decision{Policy: p, Answer: active, Degraded: watchword.ServedStale, Age: 40 * time.Second})
+	see("forward_auth", watchword.Decision{Policy: p, Answer: active, Age: time.Hour, Reason: watchword.InsufficientScope})
+	see("forward_auth", watchword.Decision{Policy: p, Answer: active, Age: time.Hour, Reason: watchword.WrongAudience, Degraded: watchword.ServedAnyAge}) // let nothing pass
+	see("forward_auth", watchword.Decision{Policy: p, Degraded: watchword.ServedUnknown})                                                                 // nobody has no age
 	see("forward_auth", watchword.Decision{Reason: watchword.NoToken})
 	see("forward_auth", watchword.Decision{Policy: p, Reason: watchword.Reason(200)})
 	shows(t, m,
@@ -81,6 +83,9 @@ func TestOBS01CountsDecisions(t *testing.T) {
 		`watchword_decisions_total{door="forward_auth",policy="none",reason="no_token",source="none"} 1`,
 		`watchword_decisions_total{door="forward_auth",policy="orders-read",reason="internal",source="none"} 1`,
 		`watchword_decisions_total{door="middleware",policy="orders-read",reason="unavailable",source="none"} 0`, // a rate sees the first one
+		`watchword_decisions_total{door="forward_auth",policy="orders-read",reason="ok",source="none"} 1`,
+		`watchword_degraded_total{kind="stale",policy="orders-read"} 1`,
+		`watchword_degraded_total{kind="unknown",policy="orders-read"} 1`,
 		// accepted ones only
 		`watchword_evidence_age_seconds_bucket{le="1"} 1`,
 		`watchword_evidence_age_seconds_bucket{le="5"} 1`,
@@ -95,7 +100,7 @@ func TestOBS01CountsDecisions(t *testing.T) {
 func TestOBS01AgeOfABoundIsWithinIt(t *testing.T) {
 	t.Parallel()
 	m := NewMetrics(MetricsConfig{})
-	d := watchword.Decision{Answer: answer(t, `{"active":true}`), Standing: watchword.Fresh}
+	d := watchword.Decision{Answer: answer(t, `{"active":true}`)}
 	for _, d.Age = range []time.Duration{0, time.Second, time.Second + 1, time.Hour, time.Hour + 1} {
 		m.Observe(watchword.Request{}, d, 0)
 	}
@@ -178,7 +183,7 @@ func TestOBS01ConcurrentDecisionsAreAllCounted(t *testing.T) {
 	for g := range byte(8) {
 		all.Go(func() {
 			for i := range 1000 { // policies that share a slot take turns in it
-				d := watchword.Decision{Policy: &watchword.Policy{Name: []string{"aab", "bab", "cab"}[i%3]}, Answer: a, Standing: watchword.Fresh, Key: watchword.Key{g}}
+				d := watchword.Decision{Policy: &watchword.Policy{Name: []string{"aab", "bab", "cab"}[i%3]}, Answer: a, Key: watchword.Key{g}}
 				m.Observe(watchword.Request{Door: "forward_auth"}, d, 0)
 			}
 		})
@@ -286,7 +291,7 @@ func BenchmarkObserve(b *testing.B) {
 	a := answer(b, `{"active":true}`)
 	var o watchword.Observer = NewMetrics(MetricsConfig{})
 	r := watchword.Request{Door: "forward_auth", Token: canary, Method: "GET", Host: "api.example", Path: "/orders/1"}
-	d := watchword.Decision{Policy: &watchword.Policy{Name: "orders-read"}, Answer: a, Age: 7 * time.Second, Standing: watchword.Fresh}
+	d := watchword.Decision{Policy: &watchword.Policy{Name: "orders-read"}, Answer: a, Age: 7 * time.Second}
 	b.ReportAllocs()
 	for b.Loop() {
 		o.Observe(r, d, 0)

@@ -34,6 +34,7 @@ type Answer struct {
 	Status     int
 	Challenge  string // WWW-Authenticate; empty: it must be absent
 	RetryAfter string // empty: it must be absent
+	Degraded   string // X-Watchword-Degraded; empty: it must be absent
 	Body       string
 }
 
@@ -63,7 +64,7 @@ func (v *Verifier) Asked() []watchword.Request {
 	return append([]watchword.Request(nil), v.asked...)
 }
 
-// Cases are all of them: every Reason, what scopes are told, how long to wait, and a degraded OK. The table is written
+// Cases are all of them: every Reason, what scopes are told, how long to wait, and an OK of every degradation. The table is written
 // out, not derived from Reason.Row: it is what that is checked against.
 func Cases() []Case {
 	answer, err := watchword.ParseAnswer([]byte(Claims), watchword.Evidence{Issuer: "main", Asked: time.Now()})
@@ -80,12 +81,21 @@ func Cases() []Case {
 	early := func(reason watchword.Reason) watchword.Decision {
 		return watchword.Decision{Reason: reason, Policy: policy}
 	}
-	stale := decided(watchword.OK)
-	stale.Standing, stale.Age = watchword.Stale, 2*time.Minute
+	degraded := func(by watchword.Degradation) watchword.Decision {
+		d := decided(watchword.OK)
+		d.Degraded, d.Age = by, 2*time.Minute
+		d.Err = &watchword.Error{Failure: watchword.Unavailable, Issuer: "main"}
+		return d
+	}
+	nobody := watchword.Decision{Reason: watchword.OK, Policy: policy, Issuer: "main", Degraded: watchword.ServedUnknown,
+		Err: &watchword.Error{Failure: watchword.Unavailable, Issuer: "main"}}
 	invalid := Answer{Status: 401, Challenge: `Bearer error="invalid_token"`}
 	return []Case{
 		{"ok", decided(watchword.OK), Answer{Status: 200}},
-		{"ok, degraded", stale, Answer{Status: 200}},
+		{"ok, stale", degraded(watchword.ServedStale), Answer{Status: 200, Degraded: "stale"}},
+		{"ok, any age", degraded(watchword.ServedAnyAge), Answer{Status: 200, Degraded: "allow"}},
+		{"ok, on hold", degraded(watchword.ServedOnHold), Answer{Status: 200, Degraded: "hold"}},
+		{"ok, nobody", nobody, Answer{Status: 200, Degraded: "unknown"}},
 		{"no_token", early(watchword.NoToken), Answer{Status: 401, Challenge: "Bearer"}},
 		{"no_token, no policy", watchword.Decision{Reason: watchword.NoToken}, Answer{Status: 401, Challenge: "Bearer"}},
 		{"invalid_request", early(watchword.InvalidRequest), Answer{Status: 400, Challenge: `Bearer error="invalid_request"`}},
@@ -140,7 +150,7 @@ func check(t *testing.T, got *http.Response, want Answer) {
 	if got.StatusCode != want.Status {
 		t.Errorf("status %d, want %d", got.StatusCode, want.Status)
 	}
-	for name, value := range map[string]string{"WWW-Authenticate": want.Challenge, "Retry-After": want.RetryAfter} {
+	for name, value := range map[string]string{"WWW-Authenticate": want.Challenge, "Retry-After": want.RetryAfter, "X-Watchword-Degraded": want.Degraded} {
 		switch v := got.Header.Values(name); {
 		case value == "" && len(v) > 0:
 			t.Errorf("%s: %q, want none", name, v)

@@ -90,10 +90,9 @@ func New(c Config) (*Door, error) {
 
 // Shared header values: nobody may write to them.
 var (
-	closing  = []string{"close"}
-	noStore  = []string{"no-store"}
-	degraded = []string{"stale"}
-	words    = func() (all [][]string) {
+	closing = []string{"close"}
+	noStore = []string{"no-store"}
+	words   = func() (all [][]string) {
 		for _, r := range watchword.Reasons() {
 			all = append(all, []string{r.String()})
 		}
@@ -123,9 +122,7 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h["Cache-Control"] = noStore
-	if decision.Standing == watchword.Stale {
-		h["X-Watchword-Degraded"] = degraded
-	}
+	door.Degraded(h, decision.Degraded)
 	d.identity.Set(h, decision.Answer)
 	w.WriteHeader(status)
 }

@@ -82,7 +82,6 @@ var (
 	typeJSON = []string{"application/json"}
 	noStore  = []string{"no-store"}
 	allow    = []string{http.MethodPost}
-	degraded = []string{"stale"}
 )
 
 // stranger is the policy of whom we do not know: no caller has that name, so it is nobody's.

@@ -134,7 +134,10 @@ func TestEveryReason(t *testing.T) {
 	}, func(c doortest.Case) doortest.Answer {
 		switch c.Decision.Reason {
 		case watchword.OK:
-			return doortest.Answer{Status: 200, Body: doortest.Claims}
+			if c.Decision.Answer == nil { // nobody: there is nothing to say to who asks what a token can do
+				return doortest.Answer{Status: 503, RetryAfter: "1", Body: notNow}
+			}
+			return doortest.Answer{Status: 200, Degraded: c.Answer.Degraded, Body: doortest.Claims}
 		case watchword.InvalidRequest:
 			return doortest.Answer{Status: 400, Body: invalidRequest}
 		case watchword.TooManyUnknown:

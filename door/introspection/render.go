@@ -23,20 +23,20 @@ const (
 func (x *exchange) answer(w http.ResponseWriter, who *caller, d *watchword.Decision) {
 	switch d.Reason.Row().HTTP {
 	case http.StatusOK:
-		left, known := time.Duration(0), false
-		if d.Answer != nil {
-			left, known = d.Answer.Remaining(time.Now())
+		if d.Answer == nil { // let pass as nobody: no caller can be told who that is, and no policy of a caller says so
+			door.Challenge{}.Header(w.Header(), watchword.Decision{Reason: watchword.CannotKnow})
+			writeError(w, http.StatusServiceUnavailable, notNow)
+			return
 		}
-		if d.Answer == nil || !d.Answer.Active() || known && left <= 0 { // it may have ended since it was judged
+		left, known := d.Answer.Remaining(time.Now())
+		if !d.Answer.Active() || known && left <= 0 { // it may have ended since it was judged
 			writeInactive(w)
 			return
 		}
 		x.active(who, d.Answer, left, known)
 		h := w.Header()
 		h["Age"] = age(d.Age)
-		if d.Standing == watchword.Stale {
-			h["X-Watchword-Degraded"] = degraded
-		}
+		door.Degraded(h, d.Degraded)
 		x.write(w)
 	case http.StatusUnauthorized, http.StatusForbidden:
 		writeInactive(w)

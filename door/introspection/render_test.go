@@ -83,7 +83,7 @@ func TestCAC01NeverActivePastItsEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		expect(t, open(t, introspection.Config{Verifier: &doortest.Verifier{Decision: watchword.Decision{Answer: a}}}), post("token=x"), 200, dead)
-		expect(t, open(t, introspection.Config{Verifier: &doortest.Verifier{}}), post("token=x"), 200, dead)
+		expect(t, open(t, introspection.Config{Verifier: &doortest.Verifier{}}), post("token=x"), 503, notNow)
 		if a, err = watchword.ParseAnswer([]byte(dead), watchword.Evidence{}); err != nil {
 			t.Fatal(err)
 		}

@@ -65,7 +65,7 @@ func (c Config) request(w http.ResponseWriter, r *http.Request) watchword.Reques
 type key struct{}
 
 // FromContext returns the Decision that let a request through; not ok: it came another way. Its Answer says whose
-// token it is.
+// token it is; under a policy that says DangerouslyAllowUnknown, and no other, it may be nil: the request is nobody's.
 func FromContext(ctx context.Context) (d watchword.Decision, ok bool) {
 	p, ok := ctx.Value(key{}).(*watchword.Decision)
 	if !ok {

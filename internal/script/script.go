@@ -2,12 +2,14 @@
 // a Verifier, in the fake time of a testing/synctest bubble. One statement a line, # begins a comment:
 //
 //	policy [NAME] max_staleness=30s max_age=10m stale_if_error=1m scopes=a,b audience=api relay   (before all else)
+//	       on_unavailable=dangerously_allow hold
 //	cache inactive=5s refresh_after=0.75 timeout=2s                                               (before all else)
 //	at 5s …                          sleeps until five seconds after the start; a statement may follow
 //	token t1 sub=ann scope=a,b aud=api exp=60s nbf=1s expires_in=90s
 //	                                 the server knows t1; instants count from the start
-//	as down | up | slow 3s | revoke t1 | restore t1
-//	check t1 [by NAME] -> REASON asked=2 age=5s source=cache
+//	as down | up | slow 3s | lying | revoke t1 | restore t1
+//	                                 lying: an inactive answer is doubted, as in a storm of them
+//	check t1 [by NAME] -> REASON asked=2 age=5s source=cache degraded=stale
 //	                                 one decision; asked counts the questions to the server since the start
 package script
 
@@ -141,6 +143,14 @@ func (s *stage) policy(words []string) error {
 	}
 	err := settings(words, map[string]func(string) error{
 		"max_staleness": duration(&p.Freshness.MaxStaleness), "max_age": duration(&p.Freshness.MaxAge), "stale_if_error": duration(&p.Freshness.StaleIfError),
+		"on_unavailable": func(v string) error {
+			on, ok := watchword.ParseOnUnavailable(v)
+			if p.OnUnavailable = on; !ok {
+				return errors.New("no such word")
+			}
+			return nil
+		},
+		"hold":   func(string) error { p.DangerouslyHold = true; return nil },
 		"scopes": list(&p.Scopes), "audience": list(&p.Audience), "relay": func(string) error { p.Relay = true; return nil },
 	})
 	s.policies = append(s.policies, p)
@@ -164,7 +174,7 @@ func (s *stage) build() (err error) {
 	}
 	keep := time.Duration(0)
 	for _, p := range s.policies {
-		keep = max(keep, p.Freshness.Life())
+		keep = max(keep, p.Life())
 	}
 	s.verifier, err = watchword.New(watchword.Config{Source: s.memory.Over(s.as, keep), Issuers: []watchword.Issuer{{Name: "as"}}, Callers: s.policies})
 	return err
@@ -184,8 +194,8 @@ func (s *stage) check(words []string) error {
 	s.checks++
 	d := s.verifier.Verify(context.Background(), r)
 	synctest.Wait() // for an asking ahead that this check began
-	got := map[string]string{"asked": strconv.Itoa(s.as.asked()), "age": d.Age.String(), "source": d.Source()}
-	report := fmt.Sprintf("%s asked=%s age=%s source=%s", d.Reason, got["asked"], got["age"], got["source"])
+	got := map[string]string{"asked": strconv.Itoa(s.as.asked()), "age": d.Age.String(), "source": d.Source(), "degraded": d.Degraded.String()}
+	report := fmt.Sprintf("%s asked=%s age=%s source=%s degraded=%s", d.Reason, got["asked"], got["age"], got["source"], got["degraded"])
 	if d.Reason.String() != words[arrow+1] {
 		return fmt.Errorf("got %s (%v)", report, d.Err)
 	}
@@ -203,6 +213,7 @@ type server struct {
 	mu     sync.Mutex
 	tokens map[string]*token
 	down   bool
+	lying  bool // what it calls inactive is doubted
 	slow   time.Duration
 	calls  int
 }
@@ -261,7 +272,9 @@ func (s *server) obey(words []string) (err error) {
 	case order == "down" && len(words) == 1:
 		s.down = true
 	case order == "up" && len(words) == 1:
-		s.down, s.slow = false, 0
+		s.down, s.lying, s.slow = false, false, 0
+	case order == "lying" && len(words) == 1:
+		s.lying = true
 	case order == "slow" && len(words) == 2:
 		s.slow, err = time.ParseDuration(words[1])
 	case order == "revoke" && known != nil:
@@ -278,7 +291,7 @@ func (s *server) obey(words []string) (err error) {
 func (s *server) Introspect(ctx context.Context, q watchword.Query) (*watchword.Answer, error) {
 	s.mu.Lock()
 	s.calls++
-	now, slow, down, body := time.Now(), s.slow, s.down, `{"active":false}`
+	now, slow, down, lying, body := time.Now(), s.slow, s.down, s.lying, `{"active":false}`
 	if t := s.tokens[string(q.Token)]; t != nil && !t.revoked {
 		body = `{"active":true` + t.members
 		if !t.ends.IsZero() {
@@ -295,5 +308,9 @@ func (s *server) Introspect(ctx context.Context, q watchword.Query) (*watchword.
 	if down {
 		return nil, &watchword.Error{Failure: watchword.Unavailable, Issuer: q.Issuer, Cause: errors.New("the script took it down")}
 	}
-	return watchword.ParseAnswer([]byte(body), watchword.Evidence{Issuer: q.Issuer, Asked: now})
+	a, err := watchword.ParseAnswer([]byte(body), watchword.Evidence{Issuer: q.Issuer, Asked: now})
+	if err == nil && lying && !a.Active() {
+		return nil, &watchword.Error{Failure: watchword.Unavailable, Issuer: q.Issuer, Doubted: true}
+	}
+	return a, err
 }

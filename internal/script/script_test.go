@@ -50,7 +50,7 @@ func TestOUT01StaleIfError(t *testing.T) {
 		at 11s check t1 -> ok asked=3 age=11s source=stale
 		check t1 by strict -> unavailable asked=4
 		at 27s check t1 -> ok source=stale
-		at 28s check t1 -> unavailable source=none   # never past exp
+		at 28s check t1 -> expired                   # never past exp
 		at 30s check t2 -> ok age=30s source=stale
 		at 30s1ns check t2 -> unavailable
 		as up
@@ -181,4 +181,40 @@ func TestFailuresName(t *testing.T) {
 	f("policy\ncheck t1 for x -> ok", "for x")
 	f("policy\ntoken t1", "checks nothing")
 	f("", "checks nothing")
+}
+
+// Every word of an outage, with a cache: marked, and only where it is written.
+//
+// Covers: OUT-01 OUT-02
+func TestOUT02Words(t *testing.T) {
+	t.Parallel()
+	script.Run(t, `
+		policy deny max_staleness=10s
+		policy allow max_staleness=10s stale_if_error=5s on_unavailable=dangerously_allow
+		policy unknown max_staleness=10s on_unavailable=dangerously_allow_unknown
+		policy hold max_staleness=10s stale_if_error=5s hold
+		token t1 exp=1h
+		check t1 by deny -> ok asked=1
+		at 10s1ns as down
+		check t1 by allow -> ok degraded=stale source=stale
+		at 15s1ns check t1 by allow -> ok degraded=allow age=15.000000001s
+		check t1 by deny -> unavailable degraded=
+		check t1 by unknown -> ok degraded=allow
+		check t2 by allow -> unavailable
+		check t2 by unknown -> ok degraded=unknown source=none age=0s
+		at 59m59s check t1 by allow -> ok degraded=allow    # kept to its end
+		at 1h check t1 by allow -> expired degraded=
+		at 2h as up
+		token t1 exp=4h
+		check t1 by deny -> ok degraded=
+		check t2 by unknown -> inactive                      # known again
+		as lying
+		as revoke t1
+		at 2h10s check t1 by deny -> ok source=cache degraded=
+		at 2h10s1ns check t1 by hold -> ok degraded=hold
+		check t1 by deny -> unavailable
+		check t1 by unknown -> unavailable                   # somebody did say inactive
+		at 2h15s1ns check t1 by hold -> unavailable
+		as up
+		check t1 by hold -> inactive`)
 }
