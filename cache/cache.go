@@ -180,12 +180,16 @@ func (o *over) miss(ctx context.Context, q watchword.Query, known *watchword.Ans
 		o.stats.count(KnownInactive, q.Key)
 		return a, nil
 	}
+	var a *watchword.Answer
 	f, err := o.board(ctx, q, known)
 	if err == nil {
-		err = f.wait(ctx, q.Issuer)
+		a, err = f.wait(ctx, q.Issuer)
 	}
 	if err == nil {
-		return f.answer, nil
+		return a, nil
+	}
+	if a != nil && (known == nil || watchword.Age(a.AsOf(), known.AsOf()) > 0) {
+		known = a // others had it
 	}
 	if known != nil && excused(err) && q.Weigh(known) == watchword.Stale {
 		o.stats.count(Stale, q.Key)

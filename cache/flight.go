@@ -20,22 +20,23 @@ type flight struct {
 	err    error
 }
 
-func (f *flight) wait(ctx context.Context, issuer string) error {
+// wait returns what f brought: an answer, or an error, maybe with what the source below knew before.
+func (f *flight) wait(ctx context.Context, issuer string) (*watchword.Answer, error) {
 	select {
 	case <-f.done:
-		return f.err
+		return f.answer, f.err
 	case <-ctx.Done():
 	case <-f.late:
 	}
 	select {
 	case <-f.done: // landed meanwhile
-		return f.err
+		return f.answer, f.err
 	default:
 	}
 	if ctx.Err() != nil {
-		return &watchword.Error{Failure: watchword.Canceled, Issuer: issuer, Cause: context.Cause(ctx)}
+		return nil, &watchword.Error{Failure: watchword.Canceled, Issuer: issuer, Cause: context.Cause(ctx)}
 	}
-	return &watchword.Error{Failure: watchword.Unavailable, Issuer: issuer, Cause: errors.New("no answer before the deadline of the asking")}
+	return nil, &watchword.Error{Failure: watchword.Unavailable, Issuer: issuer, Cause: errors.New("no answer before the deadline of the asking")}
 }
 
 // board finds a flight that q may join, or starts one, if the budget of q's peer allows.

@@ -150,9 +150,11 @@ func (o *sharedOver) Introspect(ctx context.Context, q watchword.Query) (*watchw
 	case release != nil:
 		o.later(func(ctx context.Context) { o.tried(release(ctx)) })
 	}
-	if err != nil && known != nil && excused(err) && q.Weigh(known) == watchword.Stale {
-		o.count(SharedStale)
-		return known, nil
+	if err != nil && a == nil { // what was known may still serve: the Verifier decides
+		if known != nil && excused(err) && q.Weigh(known) == watchword.Stale {
+			o.count(SharedStale)
+		}
+		return known, err
 	}
 	return a, err
 }
