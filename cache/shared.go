@@ -22,6 +22,7 @@ const (
 const (
 	maxInactiveLife = 10 * time.Second // how long an inactive answer stays: it wins against older writes that are late
 	maxWrites       = 64               // write-backs at once; more are not made
+	maxCalls        = 1024             // calls to the store at once; more fail
 	firstPoll       = 2 * time.Millisecond
 	lastPoll        = 20 * time.Millisecond
 	clockEvery      = 5 * time.Second
@@ -48,6 +49,7 @@ type Shared struct {
 	held    held
 	stats   [sharedResults]atomic.Uint64
 	slots   chan struct{} // one for each write-back under way
+	calls   chan struct{} // one for each call to the store under way
 	writes  sync.WaitGroup
 }
 
@@ -70,7 +72,7 @@ func NewShared(c SharedConfig) (*Shared, error) {
 	if c.Changed == nil {
 		c.Changed = func(error) {}
 	}
-	s := &Shared{config: c, slots: make(chan struct{}, maxWrites)}
+	s := &Shared{config: c, slots: make(chan struct{}, maxWrites), calls: make(chan struct{}, maxCalls)}
 	s.usable.Store(true)
 	return s, nil
 }
@@ -221,17 +223,49 @@ func (o *sharedOver) lead(ctx context.Context, own Digest, q *watchword.Query) (
 	}
 }
 
-func (o *sharedOver) get(ctx context.Context, d Digest) (*Item, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.config.Timeout)
+// call asks the store within timeout, also where a client that is reconnecting forgets its context: nobody waits for
+// it then. What it brings later is dropped; a lease ends by itself.
+func call[T any](ctx context.Context, s *Shared, timeout time.Duration, f func(context.Context) (T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	var none T
+	select {
+	case s.calls <- struct{}{}:
+	default:
+		return none, errors.New("too many calls to the store are under way")
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	item, err := o.config.Store.Get(ctx, d)
+	done := make(chan result, 1)
+	go func() {
+		defer func() {
+			if recover() != nil { // what it says may hold what the store wrote
+				done <- result{none, errors.New("panic in the store's driver")}
+			}
+			<-s.calls
+		}()
+		v, err := f(ctx)
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-ctx.Done():
+		return none, ctx.Err()
+	}
+}
+
+func (o *sharedOver) get(ctx context.Context, d Digest) (*Item, error) {
+	item, err := call(ctx, o.Shared, o.config.Timeout, func(ctx context.Context) (*Item, error) { return o.config.Store.Get(ctx, d) })
 	return item, o.tried(err)
 }
 
 func (o *sharedOver) lease(ctx context.Context, d Digest) (func(context.Context) error, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.config.Timeout)
-	defer cancel()
-	release, err := o.config.Store.Lease(ctx, d, 2*o.config.Follow)
+	release, err := call(ctx, o.Shared, o.config.Timeout, func(ctx context.Context) (func(context.Context) error, error) {
+		return o.config.Store.Lease(ctx, d, 2*o.config.Follow)
+	})
 	return release, o.tried(err)
 }
 
@@ -268,11 +302,10 @@ func (s *Shared) later(f func(context.Context)) {
 		return
 	}
 	s.writes.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 4*s.config.Timeout)
-		defer func() {
-			cancel()
-			<-s.slots
-		}()
-		f(ctx)
+		defer func() { <-s.slots }()
+		_, _ = call(context.Background(), s, 4*s.config.Timeout, func(ctx context.Context) (any, error) {
+			f(ctx)
+			return nil, nil
+		})
 	})
 }

@@ -28,7 +28,8 @@ type open struct {
 	cache.Memory
 	mu    sync.Mutex
 	items map[cache.Digest]cache.Item
-	hang  atomic.Bool // every call waits for its context
+	hang  atomic.Bool // every call waits for its context …
+	deaf  atomic.Bool // … and then some
 	dead  atomic.Bool // every call fails at once
 	off   atomic.Int64
 	calls atomic.Int64
@@ -38,6 +39,9 @@ type open struct {
 func (s *open) fails(ctx context.Context) error {
 	s.calls.Add(1)
 	if s.hang.Load() {
+		if s.deaf.Load() {
+			time.Sleep(3 * time.Second)
+		}
 		<-ctx.Done()
 		return ctx.Err()
 	}
@@ -237,6 +241,7 @@ func TestStoreThatHangsOrIsGone(t *testing.T) {
 			}
 			return time.Since(began)
 		}
+		s.deaf.Store(true)
 		s.hang.Store(true)
 		if d := took("1"); d != cache.DefaultStoreTimeout {
 			t.Errorf("the first waited %v", d)
@@ -530,6 +535,7 @@ func TestInactiveElsewhereIsForgottenHere(t *testing.T) {
 				tell(cache.Digest{1})
 			}
 		}
+		synctest.Wait()
 		time.Sleep(time.Millisecond)
 		hosts[1].check("t", minute, "inactive", 3)
 	})

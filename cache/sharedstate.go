@@ -163,10 +163,8 @@ func (s *Shared) Run(ctx context.Context, forget func(watchword.Key)) {
 // compare asks the store what time it is. The answer lies between the question and its arrival, so the worse of the
 // two differences counts.
 func (s *Shared) compare(ctx context.Context, store Clocked) {
-	within, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
 	before := time.Now()
-	theirs, err := store.Clock(within)
+	theirs, err := call(ctx, s, time.Second, store.Clock)
 	now := time.Now()
 	if ctx.Err() != nil && s.clock.Load() != nil {
 		return
@@ -212,19 +210,30 @@ func (s *Shared) listen(ctx context.Context, forget func(watchword.Key)) {
 	if !is || forget == nil {
 		return
 	}
-	for ctx.Err() == nil {
-		_ = store.Notice(ctx, func() {}, func(d Digest) {
-			one := s.held.slot(d).Load()
-			if one == nil || one.digest != d {
+	news := make(chan holding, 1024)
+	s.writes.Go(func() {
+		for {
+			select {
+			case one := <-news:
+				item, err := call(ctx, s, s.config.Timeout, func(ctx context.Context) (*Item, error) { return s.config.Store.Get(ctx, one.digest) })
+				if err == nil && item != nil && item.Inactive {
+					forget(one.key)
+				}
+			case <-ctx.Done():
 				return
 			}
-			within, cancel := context.WithTimeout(ctx, s.config.Timeout)
-			defer cancel()
-			if item, err := s.config.Store.Get(within, d); err == nil && item != nil && item.Inactive {
-				forget(one.key)
+		}
+	})
+	for ctx.Err() == nil {
+		_ = store.Notice(ctx, func() {}, func(d Digest) { // in the driver's loop: it must not wait
+			if one := s.held.slot(d).Load(); one != nil && one.digest == d {
+				select {
+				case news <- *one:
+				default: // the formula knows
+				}
 			}
 		})
-		_ = sleep(ctx, clockEvery/5) // lost: what was missed meanwhile, the formula knows
+		_ = sleep(ctx, clockEvery/5) // what was missed meanwhile, the formula knows
 	}
 }
 
