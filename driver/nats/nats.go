@@ -82,7 +82,7 @@ func (c *Config) connect(adjust ...nats.Option) (*nats.Conn, error) {
 		nats.ReconnectBufSize(-1), // what cannot be sent fails now, and nothing is sent late
 		nats.PingInterval(pingEvery),
 		nats.MaxPingsOutstanding(2),
-		nats.IgnoreAuthErrorAbort(), // a password that is being rotated is tried again
+		nats.IgnoreAuthErrorAbort(),                                       // a password that is being rotated is tried again
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the default prints
 	}
 	if c.Password != nil {
