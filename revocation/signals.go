@@ -209,7 +209,7 @@ func (s *Signals) Logout(c watchword.Claims, heard time.Time) (*Reading, error) 
 		return nil, refuse(InvalidRequest, "nonce may not be in a logout token")
 	}
 	value, there := c.Get("exp")
-	end, ok := instant(value)
+	end, ok := numericDate(value)
 	switch {
 	case !there || !ok:
 		return nil, refuse(InvalidRequest, "exp is missing, or no number of seconds")
@@ -274,17 +274,17 @@ func (s *Signals) envelope(c watchword.Claims, heard time.Time) (id string, issu
 		return "", issued, refuse(InvalidRequest, "jti is missing, no string, or too long")
 	}
 	value, _ := c.Get("iat")
-	if issued, ok = instant(value); !ok {
+	if issued, ok = numericDate(value); !ok {
 		return "", issued, refuse(InvalidRequest, "iat is missing, or no number of seconds")
 	}
 	if issued.After(heard.Add(s.Skew)) {
 		return "", issued, refuse(InvalidRequest, "iat is in the future: do the clocks agree?")
 	}
-	return identity(s.Issuer, iss, jti), issued, nil
+	return signalID(s.Issuer, iss, jti), issued, nil
 }
 
-// identity is a name for what parts name, whatever they hold.
-func identity(parts ...string) string {
+// signalID is a name for what parts name, whatever they hold.
+func signalID(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
 		_, _ = io.WriteString(h, strconv.Itoa(len(p))+":"+p) // a hash never fails
@@ -353,7 +353,7 @@ func (s *Signals) when(c, event watchword.Claims, issued, heard time.Time) (time
 	}{{event, "event_timestamp"}, {c, "toe"}} {
 		if value, there := from.c.Get(from.name); there {
 			var ok bool
-			if at, ok = instant(value); !ok {
+			if at, ok = numericDate(value); !ok {
 				return at, refuse(InvalidRequest, "%s is no number of seconds", from.name)
 			}
 			break
@@ -365,8 +365,8 @@ func (s *Signals) when(c, event watchword.Claims, issued, heard time.Time) (time
 	return at, nil
 }
 
-// instant reads a NumericDate. What is beyond the year 9999 is nonsense, often milliseconds.
-func instant(value string) (time.Time, bool) {
+// numericDate reads a NumericDate. What is beyond the year 9999 is nonsense, often milliseconds.
+func numericDate(value string) (time.Time, bool) {
 	f, err := strconv.ParseFloat(value, 64)
 	if err != nil || value[0] != '-' && (value[0] < '0' || value[0] > '9') || f < 0 || f > 253402300799 {
 		return time.Time{}, false

@@ -242,7 +242,7 @@ func TestIdentityOfASignal(t *testing.T) {
 	if read(one) == "" || read(one) != read(one) || read(one) == read(strings.Replace(one, "j1", "j2", 1)) {
 		t.Error("an identity is empty, or not that of jti")
 	}
-	if identity("a", "bc") == identity("ab", "c") {
+	if signalID("a", "bc") == signalID("ab", "c") {
 		t.Error("parts run together")
 	}
 	r, err := ours().SET(claims(t, set(caep+"session-revoked", `{"format":"aliases","identifiers":[{"format":"opaque","id":"a"},{"format":"opaque","id":"b"}]}`, "")), heard)

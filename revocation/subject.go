@@ -54,7 +54,7 @@ func (s *Signals) about(r *Reading, subject watchword.Claims, deny bool, way str
 			e.Effect = Revalidate
 		}
 		if e.ID = r.ID; i > 0 && r.ID != "" {
-			e.ID = identity(r.ID, string(rune('0'+i)))
+			e.ID = signalID(r.ID, string(rune('0'+i)))
 		}
 		if err := e.Validate(); err != nil {
 			return refuse(InvalidRequest, "%v", err)

@@ -51,28 +51,28 @@ func (m *Mapping) Validate(declared []string) error {
 func (s *Signals) Webhook(m *Mapping, c watchword.Claims, heard time.Time) (*Reading, error) {
 	r := &Reading{Type: "webhook"}
 	for path, values := range m.When {
-		if v, err := at(c, path); err != nil || !slices.Contains(values, v) {
+		if v, err := valueAt(c, path); err != nil || !slices.Contains(values, v) {
 			r.Ignored = "no_match"
 			return r, nil
 		}
 	}
 	e := Event{Issuer: s.Issuer, Way: "webhook", Effect: m.Effect}
 	if m.ID != "" {
-		id, err := at(c, m.ID)
+		id, err := valueAt(c, m.ID)
 		if err != nil {
 			return nil, err
 		}
-		r.ID = identity(s.Issuer, "webhook", id)
+		r.ID = signalID(s.Issuer, "webhook", id)
 		e.ID = r.ID
 	}
 	if m.At != "" {
-		v, err := at(c, m.At)
+		v, err := valueAt(c, m.At)
 		if err != nil {
 			return nil, err
 		}
 		t, ok := time.Time{}, false
 		if v != "" {
-			t, ok = instant(v)
+			t, ok = numericDate(v)
 		}
 		if !ok {
 			t, err = time.Parse(time.RFC3339, v)
@@ -86,7 +86,7 @@ func (s *Signals) Webhook(m *Mapping, c watchword.Claims, heard time.Time) (*Rea
 		e.At, r.At = t, t
 	}
 	for name, path := range m.Select {
-		v, err := at(c, path)
+		v, err := valueAt(c, path)
 		if err != nil {
 			return nil, err
 		}
@@ -115,8 +115,8 @@ func (s *Signals) Webhook(m *Mapping, c watchword.Claims, heard time.Time) (*Rea
 	return r, nil
 }
 
-// at is the string, or the number as it is written, at path.
-func at(c watchword.Claims, path string) (string, error) {
+// valueAt is the string, or the number as it is written, at path.
+func valueAt(c watchword.Claims, path string) (string, error) {
 	steps := strings.Split(path, ".")
 	for i, step := range steps {
 		value, there := c.Get(step)

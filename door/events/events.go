@@ -40,9 +40,9 @@ type Config struct {
 	Revokes   []Revoke
 	Globals   []Global
 
-	// Heard counts what came of every signal, in words of closed lists: effect is deny, revalidate or none; outcome is
-	// applied, repeated, ignored, unfit (authentic, and we cannot apply it), refused or failed (not durable, so not
-	// acknowledged). nil: nobody counts.
+	// Heard counts the signals that did not come to be applied, in words of closed lists: effect is deny, revalidate or
+	// none; outcome is repeated, ignored, unfit (authentic, and we cannot apply it), refused or failed (not durable, so
+	// not acknowledged). Whoever applies counts the rest. nil: nobody counts.
 	Heard  func(issuer, way, effect, outcome string)
 	Logger *slog.Logger // nil: nothing is said
 
@@ -225,14 +225,12 @@ func (w *way) publish(ctx context.Context, events ...revocation.Event) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
 	err := w.door.config.Publisher.Publish(ctx, events...)
-	outcome := "applied"
 	if err != nil {
-		outcome = "failed"
 		w.door.config.Logger.LogAttrs(ctx, slog.LevelError, "a revocation is not durable, so it is not acknowledged", slog.String("issuer", w.signals.Issuer),
 			slog.String("way", w.name), slog.String("error", err.Error()))
-	}
-	for i := range events {
-		w.count(events[i].Effect.String(), outcome)
+		for i := range events {
+			w.count(events[i].Effect.String(), "failed")
+		}
 	}
 	return err
 }

@@ -1,0 +1,294 @@
+package admin
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/revocation"
+)
+
+const (
+	maxBody        = 64 << 10
+	publishTimeout = 10 * time.Second
+	defaultListed  = 100
+	maxListed      = 1000
+)
+
+// revoke is POST /v1/revocations: 200 when it is durable where the fleet reads it.
+func (d *Door) revoke(w http.ResponseWriter, r *http.Request, by Operator) {
+	e, err := d.event(r)
+	if err != nil {
+		say(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	e.Who = by.Name
+	if !d.may(&by, e.Issuer) || !by.within(e) {
+		d.audit(r.Context(), "an operator may not revoke that", &by, e)
+		d.config.Heard(e.Issuer, "admin", e.Effect.String(), "refused")
+		say(w, http.StatusForbidden, "it is beyond what operator "+strconv.Quote(by.Name)+" may revoke: issuers "+scope(by.Issuers)+", tenants "+scope(by.Tenants))
+		return
+	}
+	if err := d.evaluable(e); err != nil {
+		say(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), publishTimeout)
+	defer cancel()
+	err = d.config.Publisher.Publish(ctx, *e)
+	if err != nil {
+		d.config.Heard(e.Issuer, "admin", e.Effect.String(), "failed")
+	}
+	switch {
+	case errors.Is(err, revocation.ErrFull):
+		d.audit(ctx, "an operator's revocation is refused: no room", &by, e)
+		say(w, http.StatusInsufficientStorage, "what operators may hold is full: see the runbook, revocation.max_bytes")
+	case err != nil:
+		d.audit(ctx, "an operator's revocation is not durable", &by, e)
+		w.Header().Set("Retry-After", "1")
+		say(w, http.StatusServiceUnavailable, "it is in force on this instance, and not durable: send it again")
+	default:
+		d.audit(ctx, "an operator revoked", &by, e)
+		write(w, http.StatusOK, map[string]any{"id": e.ID, "applied": true})
+	}
+}
+
+func scope(list []string) string {
+	if len(list) == 0 {
+		return "all"
+	}
+	return strings.Join(list, " ")
+}
+
+// members of a request, besides declared selectors.
+var members = []string{"issuer", "token", "jti", "sub", "client", "session", "tenant", "whole_issuer", "before", "effect", "why"}
+
+// event reads a request. Errors name members, never values; a token becomes its identity at once.
+func (d *Door) event(r *http.Request) (*revocation.Event, error) {
+	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	if !strings.EqualFold(strings.TrimSpace(media), "application/json") {
+		return nil, errors.New("Content-Type is not application/json")
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	defer clear(body)
+	switch {
+	case err != nil:
+		return nil, errors.New("the body broke off")
+	case len(body) > maxBody:
+		return nil, fmt.Errorf("the body is longer than %d bytes", maxBody)
+	}
+	c, err := watchword.ParseClaims(body)
+	if err != nil {
+		return nil, fmt.Errorf("the body: %w", err)
+	}
+	e := &revocation.Event{Operator: true, Way: "admin", Heard: time.Now()}
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
+	e.ID = hex.EncodeToString(random[:])
+	if e.Issuer, _ = c.Text("issuer"); e.Issuer == "" {
+		return nil, errors.New("issuer is missing: write our name for the authorization server, as in the configuration")
+	}
+	declared, known := d.config.Selectors[e.Issuer]
+	if !known {
+		return nil, errors.New("issuer is none that is configured")
+	}
+	for name, value := range c.All() {
+		if !slices.Contains(members, name) && !slices.Contains(declared, name) {
+			return nil, fmt.Errorf("a member is not known: known are %s", strings.Join(slices.Concat(members, declared), ", "))
+		}
+		if err := d.take(e, c, name, value); err != nil {
+			return nil, err
+		}
+	}
+	if e.At.IsZero() {
+		e.At = e.Heard
+	}
+	if err := e.Validate(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// take reads one member into e.
+func (d *Door) take(e *revocation.Event, c watchword.Claims, name, value string) error {
+	switch name {
+	case "issuer":
+		return nil
+	case "whole_issuer":
+		if value != "true" {
+			return errors.New("whole_issuer can only be true: leave it out otherwise")
+		}
+		e.WholeIssuer = true
+		return nil
+	case "before":
+		n, err := strconv.ParseInt(value, 10, 64)
+		switch at := time.Unix(n, 0); {
+		case err != nil || n < 0:
+			return errors.New("before is no whole number of seconds since 1970")
+		case at.After(e.Heard.Add(time.Second)):
+			return errors.New("before is in the future: tokens that do not exist yet cannot be revoked; milliseconds?")
+		default:
+			e.At = at
+		}
+		return nil
+	}
+	text, ok := c.Text(name)
+	if !ok || text == "" {
+		return fmt.Errorf("%s is no string, or empty", name)
+	}
+	switch name {
+	case "token":
+		if len(text) > watchword.MaxTokenBytes {
+			return errors.New("token is longer than any token")
+		}
+		e.Token = d.config.TokenID(e.Issuer, watchword.Token(text))
+	case "jti":
+		e.JTI = text
+	case "sub":
+		e.Selector.Subject = text
+	case "client":
+		e.Selector.Client = text
+	case "session":
+		e.Selector.Session = text
+	case "tenant":
+		e.Selector.Tenant = text
+	case "why":
+		e.Why = text
+	case "effect":
+		switch text {
+		case "deny":
+		case "revalidate":
+			e.Effect = revocation.Revalidate
+		default:
+			return errors.New("effect is neither deny nor revalidate")
+		}
+	default:
+		if e.Selector.Other == nil {
+			e.Selector.Other = map[string]string{}
+		}
+		e.Selector.Other[name] = text
+	}
+	return nil
+}
+
+// evaluable refuses a tenant that no answer tells: it would match every token, and only question it.
+func (d *Door) evaluable(e *revocation.Event) error {
+	if e.Selector.Tenant != "" && !slices.Contains(d.config.Selectors[e.Issuer], "tenant") {
+		return errors.New("tenant: the issuer's selector_claims declare no claim that tells it")
+	}
+	return nil
+}
+
+// listed is an event as an operator sees it. A token is only said to be one.
+type listed struct {
+	ID       string            `json:"id"`
+	Issuer   string            `json:"issuer"`
+	Selects  map[string]string `json:"selects"`
+	Effect   string            `json:"effect"`
+	Operator bool              `json:"operator"`
+	Before   *time.Time        `json:"before,omitempty"`
+	Heard    time.Time         `json:"heard"`
+	Way      string            `json:"way"`
+	Who      string            `json:"who,omitempty"`
+	Why      string            `json:"why,omitempty"`
+}
+
+// names is what e selects, by the names of a request.
+func names(e *revocation.Event) map[string]string {
+	all := map[string]string{"jti": e.JTI, "sub": e.Selector.Subject, "client": e.Selector.Client, "session": e.Selector.Session, "tenant": e.Selector.Tenant}
+	maps.Copy(all, e.Selector.Other)
+	maps.DeleteFunc(all, func(_, v string) bool { return v == "" })
+	if e.WholeIssuer {
+		all["whole_issuer"] = "true"
+	}
+	if e.Token != (revocation.TokenID{}) {
+		all["one"] = "by its digest" // "token" is a word that every log redacts
+	}
+	return all
+}
+
+// list is GET /v1/revocations?issuer=…[&sub=…&client=…&session=…&tenant=…&jti=…&operator=true&limit=100].
+func (d *Door) list(w http.ResponseWriter, r *http.Request, by Operator) {
+	if d.config.Held == nil {
+		say(w, http.StatusNotImplemented, "nothing can be listed here")
+		return
+	}
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		say(w, http.StatusBadRequest, "the query is broken")
+		return
+	}
+	issuer := q.Get("issuer")
+	declared, known := d.config.Selectors[issuer]
+	wanted := map[string]string{}
+	limit, operators := defaultListed, false
+	for name, values := range q {
+		switch {
+		case len(values) != 1 || values[0] == "":
+			err = fmt.Errorf("%s is empty, or given twice", strconv.Quote(name))
+		case name == "issuer":
+		case name == "limit":
+			if limit, err = strconv.Atoi(values[0]); err != nil || limit < 1 || limit > maxListed {
+				err = fmt.Errorf("limit is no number from 1 to %d", maxListed)
+			}
+		case name == "operator":
+			if operators = values[0] == "true"; !operators {
+				err = errors.New("operator can only be true")
+			}
+		case slices.Contains([]string{"sub", "client", "session", "tenant", "jti"}, name), slices.Contains(declared, name):
+			wanted[name] = values[0]
+		case name == "token":
+			err = errors.New("a token is never in a URL, where it ends up in logs")
+		default:
+			err = errors.New("a parameter is not known: issuer, sub, client, session, tenant, jti, declared selectors, operator, limit")
+		}
+		if err != nil {
+			say(w, http.StatusBadRequest, err.Error())
+			return
+		}
+	}
+	switch {
+	case !known:
+		say(w, http.StatusBadRequest, "issuer is missing, or none that is configured")
+		return
+	case !d.may(&by, issuer):
+		say(w, http.StatusForbidden, "it is an issuer that operator "+strconv.Quote(by.Name)+" may not look at")
+		return
+	}
+	out, more := []listed{}, false
+	for _, e := range d.config.Held(issuer) {
+		has := names(&e)
+		if !by.within(&e) || operators && !e.Operator || !contains(has, wanted) {
+			continue
+		}
+		if more = len(out) == limit; more {
+			break
+		}
+		one := listed{e.ID, e.Issuer, has, e.Effect.String(), e.Operator, nil, e.Heard, e.Way, e.Who, e.Why}
+		if !e.At.IsZero() {
+			one.Before = &e.At
+		}
+		out = append(out, one)
+	}
+	write(w, http.StatusOK, map[string]any{"revocations": out, "more": more})
+}
+
+func contains(all, wanted map[string]string) bool {
+	for name, value := range wanted {
+		if all[name] != value {
+			return false
+		}
+	}
+	return true
+}
