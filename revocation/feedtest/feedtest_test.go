@@ -1,0 +1,23 @@
+package feedtest
+
+import (
+	"testing"
+
+	"github.com/watchword-dev/watchword/revocation"
+)
+
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	Run(t, func(*testing.T) Engine {
+		m := NewMemory()
+		return Engine{
+			Open:    func(*testing.T) revocation.Log { return m },
+			Restart: func(*testing.T) {},
+			Lose: func(_ *testing.T, write func()) {
+				m.Stall(false)
+				write()
+				m.Lose(1)
+			},
+		}
+	})
+}
