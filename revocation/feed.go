@@ -52,7 +52,8 @@ type Log interface {
 	// Read calls each with every message after from ("" for the oldest that is left), in order, and then with new ones
 	// as they come, until ctx ends or each fails. It reconnects by itself. Where continuity with from, or across a
 	// reconnect, cannot be shown (the log was truncated past it, or is another one than before: replication id, stream
-	// creation, partition count), gap is called before the next message.
+	// creation, partition count), gap is called before the next message, and the log may then be read from its oldest
+	// message again.
 	Read(ctx context.Context, from string, each func(Entry) error, gap func(why string)) error
 
 	// Keep stores body under key for at least until, replacing what was there; nil: durable.

@@ -281,6 +281,12 @@ func restart(t *testing.T, e Engine) {
 	late := read(t, open(t, e), "")
 	until(t, "a late reader", func() bool { return slices.Contains(late.seen(), "after") })
 	for _, seen := range [][]string{r.seen(), late.seen()} {
+		for i := len(seen) - 1; i > 0; i-- { // after a gap a log may be read again
+			if seen[i] == want[0] {
+				seen = seen[i:]
+				break
+			}
+		}
 		if len(seen) < len(want) || !slices.Equal(seen[:len(want)], want) {
 			t.Errorf("acknowledged and lost: %q", seen)
 		}
