@@ -76,7 +76,7 @@ func fleet(t *testing.T, e Engine) {
 	through := time.Now()
 	gaps := nodes[2].sink.Gaps()
 	for i, id := range texts(30, "event") {
-		nodes[i%3].publish(t, id)
+		nodes[i%len(nodes)].publish(t, id)
 	}
 	insist(t, "prove", func(ctx context.Context) error { return nodes[0].fleet.Prove(ctx, "main", through) })
 	for _, n := range nodes {
