@@ -25,6 +25,7 @@ type Answer struct {
 	leeway   time.Duration
 	life     time.Duration // from asked until exp or the end of expires_in, whichever is first; valid if has&hasEnd
 	late     time.Duration // life with leeway on exp
+	trust    time.Duration // from asked until the signature must be verified again; valid if vouched
 	nbf      int64         // unix seconds, rounded so as to shorten life
 	iat      int64
 	sub      string
@@ -35,6 +36,7 @@ type Answer struct {
 	has      member
 	active   bool
 	refresh  bool
+	vouched  bool
 }
 
 type member uint8
@@ -82,6 +84,40 @@ func ParseAnswer(body []byte, e Evidence) (*Answer, error) {
 	if !a.active {
 		*a = Answer{issuer: a.issuer, asked: a.asked, age: a.age, claims: Claims{inactiveJSON}}
 		return a, nil
+	}
+	for name, v := range a.claims.All() {
+		a.take(name, v)
+	}
+	return a, nil
+}
+
+// Signature is what is known about the verification of a JWT besides its claims.
+type Signature struct {
+	Skew       time.Duration // how far the issuer's clock may differ from ours
+	Keys       time.Time     // the instant of which the key set that verified it speaks
+	KeysMaxAge time.Duration // how long after that instant its keys are believed
+}
+
+// NewVouched makes the Answer that a signature gives, of the claims of a JWT that was verified at e.Asked. It speaks of
+// the instant at which the token was signed: iat, or e.Asked if iat is later, less s.Skew. Nothing that happened after
+// that is known to it, however often the signature is verified again, so the same bounds hold for it as for any other
+// evidence; and it is of no use once s.Keys is older than s.KeysMaxAge: the key may be withdrawn. iat is required; every
+// registered member must have its type. e.Age and e.Quirks have no meaning here. Errors name a member, never a value.
+func NewVouched(c Claims, e Evidence, s Signature) (*Answer, error) {
+	v, _ := c.Get("iat")
+	a := &Answer{issuer: e.Issuer, leeway: e.Leeway, active: true, vouched: true}
+	if v == "" || !typeNumber.holds(v) {
+		return nil, errors.New("no number iat")
+	}
+	if err := a.instant("iat", v); err != nil {
+		return nil, err
+	}
+	signed := min(0, time.Unix(a.iat, 0).Sub(e.Asked)) // Add keeps the monotonic reading: a wall set back revives nothing
+	a.asked = e.Asked.Add(max(signed, -longest) - max(0, s.Skew))
+	a.trust = min(s.KeysMaxAge, longest) - max(Age(a.asked, s.Keys), -longest)
+	var err error
+	if a.claims, err = normal(c, true, Quirks{}, a); err != nil {
+		return nil, err
 	}
 	for name, v := range a.claims.All() {
 		a.take(name, v)
@@ -228,6 +264,30 @@ func (a *Answer) take(name, v string) {
 // Active reports what the server said. An active answer may still be expired: Judge decides.
 func (a *Answer) Active() bool { return a.active }
 
+// Vouched reports that a signature vouches for a, verified here: no server was asked.
+func (a *Answer) Vouched() bool { return a.vouched }
+
+// Actor is who acts for the subject: the outermost act (RFC 8693 §4.1). An act inside of it tells of earlier actors, is
+// no ground for any decision, and is left out; Claims still has it. Not ok: nobody acts for the subject.
+func (a *Answer) Actor() (actor Claims, ok bool) {
+	v, ok := a.claims.Get("act")
+	if !ok {
+		return Claims{}, false
+	}
+	var b strings.Builder
+	for name, member := range (Claims{v}).All() {
+		if name == "act" {
+			continue
+		}
+		b.WriteString(map[bool]string{true: "{", false: ","}[b.Len() == 0] + quote(name) + ":" + member)
+	}
+	if b.Len() == 0 {
+		return Claims{}, true
+	}
+	b.WriteByte('}')
+	return Claims{b.String()}, true
+}
+
 // Issuer is our name for the server that was asked, not the iss claim.
 func (a *Answer) Issuer() string { return a.issuer }
 
@@ -308,6 +368,9 @@ func (a *Answer) Remaining(now time.Time) (left time.Duration, known bool) {
 	}
 	return max(0, a.life-max(0, Age(now, a.asked))), true
 }
+
+// doubtful reports whether the key behind a signature may have been withdrawn since it was verified.
+func (a *Answer) doubtful(now time.Time) bool { return a.vouched && Age(now, a.asked) > a.trust }
 
 // expired reports whether a is over, on exp with or without leeway.
 func (a *Answer) expired(now time.Time, leeway bool) bool {

@@ -13,6 +13,10 @@ const DefaultMaxAge = 10 * time.Minute
 // longest is the longest time that is reckoned with, 146 years: two of them add up without wrapping around.
 const longest time.Duration = math.MaxInt64 / 2
 
+// UntilExpiry is Freshness.MaxStaleness in words: no evidence is too old, a token is good until it expires. It promises
+// nothing about revoked tokens but what a ledger hears of them.
+const UntilExpiry = longest
+
 // Freshness is the promise that a policy makes about revoked tokens: a check that begins MaxStaleness after the
 // authorization server stopped calling a token active never accepts it. The zero value asks every time.
 type Freshness struct {
@@ -105,7 +109,7 @@ func Age(now, then time.Time) time.Duration {
 // Weigh is the freshness formula, the only one, for every answer wherever it came from: hit, miss, joined flight,
 // stale answer, and once more for whatever a Source returned.
 //
-//	usable ⇔ asked since everything that questions it, and alive
+//	usable ⇔ asked since everything that questions it, and alive (and, of a signature: by a key set that is young enough)
 //	asOf'  = max(AsOf, Through)  if active and Since + Settle < AsOf; else AsOf
 //	fresh  ⇔ usable and At − asOf' <= MaxStaleness and At − AsOf <= MaxAge
 func (q *Query) Weigh(a *Answer) Standing {
@@ -117,7 +121,7 @@ func (q *Query) Weigh(a *Answer) Standing {
 // MaxStaleness and MaxAge were only this share (0 to 1) of what they are.
 func (q *Query) WeighAhead(a *Answer, share float64) (s Standing, due bool) {
 	asOf := a.AsOf()
-	if !q.since(asOf) || a.expired(q.At, true) {
+	if !q.since(asOf) || a.expired(q.At, true) || a.doubtful(q.At) {
 		return Unusable, false
 	}
 	age := Age(q.At, asOf)

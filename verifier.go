@@ -44,14 +44,16 @@ type Decision struct {
 // Allowed reports whether the request may pass.
 func (d *Decision) Allowed() bool { return d.Reason == OK }
 
-// Source says where the evidence came from, as metric label and log word: issuer (asked for this check), cache, stale
-// (older than the bound; Degraded says by which word), none.
+// Source says where the evidence came from, as metric label and log word: issuer (asked for this check), cache, jwt (a
+// signature verified here, or remembered), stale (older than the bound; Degraded says by which word), none.
 func (d *Decision) Source() string {
 	switch {
 	case d.Answer == nil:
 		return "none"
 	case d.Degraded != Whole:
 		return "stale"
+	case d.Answer.vouched:
+		return "jwt"
 	case d.Age > 0:
 		return "cache"
 	}

@@ -117,8 +117,17 @@ func (c *Config) sources(ctx context.Context, logger *slog.Logger) (issuer.Route
 		if err := one.Discover(ctx); err != nil {
 			logger.Warn("an issuer is not discovered", "issuer", c.Issuers[i].Name, "error", err)
 		}
-		router[c.Issuers[i].Name] = one
-		shapes = append(shapes, one.Shape())
+		keys, err := c.Issuers[i].keys(one, nil, logger)
+		if err != nil {
+			return nil, nil, err
+		}
+		if keys != nil && c.Issuers[i].verifies() {
+			_ = keys.Refresh(ctx) // the log hears of it; then the question says what that means
+		}
+		if router[c.Issuers[i].Name], err = c.Issuers[i].chain(one, keys); err != nil {
+			return nil, nil, err
+		}
+		shapes = append(shapes, c.Issuers[i].shape(one))
 	}
 	return router, shapes, nil
 }

@@ -132,8 +132,8 @@ func (a *App) assemble(c *Config) (*parts, error) {
 func (a *App) install(p *parts) error {
 	router, shapes := issuer.Router{}, []watchword.Issuer{}
 	for _, one := range p.clients {
-		router[one.section.Name] = one.Client
-		shapes = append(shapes, one.Shape())
+		router[one.section.Name] = one.source
+		shapes = append(shapes, one.section.shape(one.Client))
 	}
 	observers := []watchword.Observer{a.metrics}
 	if p.decisions != nil {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/issuer"
 )
 
 // made is everything that Build hands to the other packages, as text.
@@ -27,7 +28,7 @@ func made(c *Config) string {
 		ic := c.Issuers[i].config(slog.New(slog.DiscardHandler))
 		ic.Logger = nil
 		ic.Auth = c.Issuers[0].ClientAuth.auth() // prints REDACTED; what is in it is tested against a server
-		fmt.Fprintf(&b, "%+v\n", ic)
+		fmt.Fprintf(&b, "%+v %v\n", ic, c.Issuers[i].shape(new(issuer.Client)))
 	}
 	j := c.judgement(nil, nil, nil)
 	fmt.Fprintf(&b, "%+v %+v %v %+v %v\n", j.Routes, j.Callers, c.keep(), c.Cache.config(), c.fixed())
@@ -56,6 +57,7 @@ func TestT9EveryFieldReachesARoom(t *testing.T) {
 	fresh := func() *Config {
 		c := accepted(t, change(t, base, "8081\n", "8081\n    tls: {cert: c, key: k}\n")+"    tls: {cert: c, key: k}\n    headers: {X-Auth: sub}\nadmin: {listen: 127.0.0.1:1}\n")
 		c.Issuers[0].Prefixes = []string{"a"}
+		c.Issuers[0].JWT.Mode = "local_first"
 		c.Policies[0].Match = watchword.Match{Hosts: []string{"a"}, Paths: []string{"/"}, Methods: []string{"GET"}}
 		c.Policies[0].Policy.Issuers, c.Policies[0].Policy.Scopes = []string{"main"}, []string{"a"}
 		return c

@@ -54,7 +54,7 @@ func (c *Config) checkIssuers(r *reader) {
 			r.silent(r.at(path), "has neither introspection_endpoint nor issuer: nobody could be asked", "write introspection_endpoint, or issuer for its endpoint to be discovered")
 		}
 		asked := is.Endpoint
-		if !endpoint {
+		if !endpoint || !is.introspects() {
 			asked = is.ID
 		}
 		plainHTTP := strings.HasPrefix(asked, "http:")
@@ -62,6 +62,7 @@ func (c *Config) checkIssuers(r *reader) {
 			r.inert(path+".tls", "it is asked over http", "remove it, or write https")
 		}
 		c.checkClientAuth(r, path, is, plainHTTP)
+		c.checkJWT(r, path, is)
 	}
 }
 
@@ -78,7 +79,9 @@ var authKeys = map[string]string{
 func (c *Config) checkClientAuth(r *reader, path string, is *Issuer, plainHTTP bool) {
 	auth := path + ".client_auth"
 	forwards := c.Introspection != nil && c.Introspection.Forward
-	if !r.has(auth) && !(forwards && c.ForwardAuth == nil) {
+	if !is.introspects() {
+		r.inert(auth, "it does not introspect, so nobody is asked", "remove it, or write introspection_endpoint")
+	} else if !r.has(auth) && !(forwards && c.ForwardAuth == nil) {
 		r.silent(place{auth, r.at(path).node}, "is missing", "say how we authenticate to it; {method: none} if not at all")
 	}
 	takes, known := authKeys[is.ClientAuth.Method]
@@ -136,6 +139,11 @@ func (c *Config) checkFreshness(r *reader) {
 			}
 		}
 		staleness, age := r.has(path+".max_staleness"), r.has(path+".max_age")
+		if f.MaxStaleness == watchword.UntilExpiry {
+			r.inert(path+".max_age", "max_staleness is until_expiry", "remove one of the two")
+			f.MaxAge = 0 // as long as max_staleness
+			return
+		}
 		switch {
 		case r.bad(path+".max_staleness") || r.bad(top+".max_staleness") || r.bad(top+".max_age"):
 		case !age && !r.has(top+".max_age"):
@@ -155,7 +163,7 @@ func (c *Config) checkFreshness(r *reader) {
 			each(fmt.Sprintf("doors.introspection.callers[%d].freshness", i), &c.Introspection.Callers[i].Policy.Freshness)
 		}
 	}
-	if f := c.Freshness; r.has(top+".max_age") && f.MaxAge < f.MaxStaleness && (inUse || r.has(top+".max_staleness")) {
+	if f := c.Freshness; r.has(top+".max_age") && f.MaxStaleness != watchword.UntilExpiry && f.MaxAge < f.MaxStaleness && (inUse || r.has(top+".max_staleness")) {
 		r.below(top+".max_age", f.MaxAge, f.MaxStaleness)
 	}
 }
@@ -238,6 +246,7 @@ func (c *Config) checkPolicies(r *reader) {
 		if p := &c.Policies[i].Policy; p.DangerouslyHold && p.Freshness.StaleIfError == 0 && !r.bad(path+".freshness.stale_if_error") {
 			r.inert(path+".dangerously_hold", "stale_if_error bounds it, and is 0", "write how long in stale_if_error, or remove it")
 		}
+		c.checkReach(r, path, &c.Policies[i].Policy)
 	}
 	if r.has("doors") && !r.has("doors.forward_auth") && r.has("policies") {
 		r.silent(r.at("policies"), "has no effect: no door uses policies", "add doors.forward_auth, or remove them (callers of the introspection door are policies of their own)")
@@ -261,6 +270,9 @@ func (c *Config) checkIntrospection(r *reader) {
 	}
 	if d.Forward && len(c.Issuers) > 1 {
 		r.silent(r.at(path+".forward_caller_auth"), fmt.Sprintf("needs exactly one issuer, and there are %d: a caller's credential is for one AS only", len(c.Issuers)), "write callers, or keep one issuer")
+	}
+	if d.Forward && len(c.Issuers) == 1 && !c.Issuers[0].introspects() {
+		r.silent(r.at(path+".forward_caller_auth"), "needs an issuer that introspects: there is nobody to show a caller's credential to", "write callers")
 	}
 	names := map[string]string{}
 	for i := range d.Callers {
@@ -288,6 +300,7 @@ func (c *Config) checkCaller(r *reader, path string, caller *Caller, names map[s
 	r.unique(path+key, caller.Policy.Name, names)
 	caller.Policy.Relay = true
 	c.checkWhom(r, path, caller.Policy.Issuers)
+	c.checkReach(r, path, &caller.Policy)
 }
 
 func (c *Config) checkForwardAuth(r *reader) {

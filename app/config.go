@@ -58,6 +58,8 @@ type Issuer struct {
 	CA                 string // PEM file; empty: the system's
 	Hint               string // token_type_hint: access_token or none
 	Quirks             watchword.Quirks
+	JWKS               string // where its keys are; empty: discovered from ID
+	JWT                JWT
 }
 
 // ClientAuth is how we authenticate to an authorization server; which fields count depends on Method. An empty Method

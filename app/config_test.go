@@ -149,14 +149,12 @@ func TestT9LaterFeaturesAreRefusedByName(t *testing.T) {
 	later("cache.l2", base+"cache: {l2: {redis: {address: 127.0.0.1:6379}}}\n")
 	later("doors.events", base+"  events: {listen: 127.0.0.1:8083}\n")
 	later("admin.operators", base+"admin: {listen: 127.0.0.1:9090, operators: [{name: ops}]}\n")
-	for _, k := range []string{"jwks_uri", "settle", "max_token_life", "revocation_endpoint", "selector_claims", "covering", "guard", "storm", "jwt", "introspection_response"} {
+	for _, k := range []string{"settle", "max_token_life", "revocation_endpoint", "selector_claims", "covering", "guard", "storm", "introspection_response"} {
 		later("issuers[0]."+k, issuer(k+": {a: 1}"))
 	}
 	for _, k := range []string{"tiers", "recheck"} {
 		later("policies[0]."+k, policy(k+": true"))
 	}
-	later("policies[0].freshness.max_staleness", policy("freshness: {max_staleness: until_expiry}"))
-	later("freshness.max_staleness", base+"freshness: {max_staleness: until_expiry}\n")
 }
 
 // Every key that the table knows is refused as later, or set by some example to other than its default; and taking it

@@ -179,7 +179,7 @@ func schemaRefuses(s map[string]any, v any, at string) string {
 			}
 		case "const":
 			n, is := v.(int)
-			ok = is && float64(n) == want
+			ok = is && float64(n) == want || v == want
 		case "oneOf":
 			fits := 0
 			for _, one := range want.([]any) {

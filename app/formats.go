@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/watchword-dev/watchword/issuer"
 )
 
 // Each function here says what is wrong with one text, and the fix; no reason means that it is well formed.
@@ -27,6 +29,13 @@ func webURL(v string) (reason, fix string) {
 		return "is no web URL", "write https"
 	}
 	return "", ""
+}
+
+func webURLOrNone(v string) (reason, fix string) {
+	if v == issuer.NoIntrospection {
+		return "", ""
+	}
+	return webURL(v)
 }
 
 func loopback(host string) bool {

@@ -33,8 +33,8 @@ var issuerKeys = object([]row[Issuer]{
 	key("name", label, func(i *Issuer) *string { return &i.Name }, "Our name for it, in policies, metrics and logs.").required(),
 	key("issuer", text("URL", "write its issuer identifier, an https URL", webURL, noQuery), func(i *Issuer) *string { return &i.ID },
 		"Its issuer identifier (RFC 8414 §2). Required where the endpoint is discovered; otherwise it tells whose JWT a token is, and an answer that names another iss is refused."),
-	key("introspection_endpoint", text("URL", "write the https URL of its introspection endpoint", webURL), func(i *Issuer) *string { return &i.Endpoint },
-		"Where it introspects (RFC 7662): https, or http on loopback. Absent: discovered from `issuer` (RFC 8414, OpenID Connect Discovery) at start and every hour."),
+	key("introspection_endpoint", text("URL, or `none`", "write the https URL of its introspection endpoint", webURLOrNone), func(i *Issuer) *string { return &i.Endpoint },
+		"Where it introspects (RFC 7662): https, or http on loopback. Absent: discovered from `issuer` (RFC 8414, OpenID Connect Discovery) at start and every hour. `none`: it does not introspect, and `jwt` decides alone."),
 	key("client_auth", clientAuthKeys, func(i *Issuer) *ClientAuth { return &i.ClientAuth },
 		"How we authenticate to it. Required unless every door forwards its callers' own credentials."),
 	key("tokens", tokensKeys, self[Issuer], "How its tokens look. A token is shown to the issuer with the longest matching prefix, else to the one whose `issuer` a JWT names, else to the one accepted issuer without `tokens`, else to nobody."),
@@ -49,8 +49,11 @@ var issuerKeys = object([]row[Issuer]{
 		"The hint sent along (RFC 7662 §2.1).").or("access_token"),
 	key("quirks", quirkKeys, func(i *Issuer) *watchword.Quirks { return &i.Quirks },
 		"Declared departures of its answers from RFC 7662 §2.2."),
-}, "jwks_uri", "settle", "max_token_life", "revocation_endpoint", "selector_claims", "covering",
-	"guard", "storm", "jwt", "introspection_response")
+	key("jwks_uri", text("URL", "write the https URL of its key set", webURL), func(i *Issuer) *string { return &i.JWKS },
+		"Where its public keys are (RFC 7517 §5): https, or http on loopback. Absent: discovered from `issuer`."),
+	key("jwt", jwtKeys, func(i *Issuer) *JWT { return &i.JWT }, "Its JWT access tokens (RFC 9068), verified here. [docs/jwt.md](jwt.md) says what that is worth."),
+}, "settle", "max_token_life", "revocation_endpoint", "selector_claims", "covering",
+	"guard", "storm", "introspection_response")
 
 var clientAuthKeys = object([]row[ClientAuth]{
 	key("method", word("client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth", "bearer", "none"),
@@ -89,8 +92,8 @@ var quirkKeys = object([]row[watchword.Quirks]{
 
 // freshnessKeys has a default for max_staleness at the top of the file only: elsewhere what is absent falls back.
 func freshnessKeys(maxStaleness string) kind[watchword.Freshness] {
-	staleness := key("max_staleness", duration(0, forever), func(f *watchword.Freshness) *time.Duration { return &f.MaxStaleness },
-		"The promise: a check that begins this long after the AS stopped calling a token active never accepts it. 0 asks the AS every time.")
+	staleness := key("max_staleness", staleness, func(f *watchword.Freshness) *time.Duration { return &f.MaxStaleness },
+		"The promise: a check that begins this long after the AS stopped calling a token active never accepts it. 0 asks the AS every time. `until_expiry`, for issuers that do not introspect: no promise, a token is good until its exp.")
 	age := key("max_age", duration(0, forever), func(f *watchword.Freshness) *time.Duration { return &f.MaxAge },
 		"However healthy everything looks, ask the AS itself again after this. Never below the max_staleness it works with. Default: 10m, or max_staleness if longer.")
 	stale := key("stale_if_error", duration(0, forever), func(f *watchword.Freshness) *time.Duration { return &f.StaleIfError },

@@ -135,9 +135,6 @@ func durationShape() shape {
 // duration is from low to high.
 func duration(low, high time.Duration) kind[time.Duration] {
 	return scalar(durationShape(), "!!str !!int !!float", func(v string) (time.Duration, string, string) {
-		if v == "until_expiry" {
-			return 0, "not in this version", durationHint
-		}
 		d, err := time.ParseDuration(v)
 		if _, bare := strconv.ParseFloat(v, 64); err != nil && bare == nil {
 			return 0, "has no unit", "write " + strconv.Quote(v+"s") + ", or the unit that you mean"

@@ -17,6 +17,7 @@ import (
 	"github.com/watchword-dev/watchword/door/forwardauth"
 	"github.com/watchword-dev/watchword/door/introspection"
 	"github.com/watchword-dev/watchword/issuer"
+	"github.com/watchword-dev/watchword/jose"
 )
 
 // discoveryPatience is how long a reload waits for the metadata of a new issuer before it serves without.
@@ -135,18 +136,22 @@ func (a *App) meet(p, old *parts) {
 	wait.Wait()
 }
 
-// discover lets every issuer without a configured endpoint be discovered in the background, as long as it serves.
+// discover lets every issuer without a configured endpoint be discovered, and the keys of every issuer that needs them
+// be fetched, in the background, as long as it serves.
 func (a *App) discover() {
 	if a.live == nil {
 		return
 	}
 	for _, one := range a.now.Load().clients {
-		if one.stop != nil || one.section.Endpoint != "" {
+		if one.stop != nil || one.section.Endpoint != "" && !one.section.verifies() {
 			continue
 		}
 		var ctx context.Context
 		ctx, one.stop = context.WithCancel(a.live)
 		a.asking.Go(func() { one.Run(ctx) })
+		if one.section.verifies() {
+			a.asking.Go(func() { one.keys.Run(ctx) })
+		}
 	}
 }
 
@@ -163,7 +168,12 @@ func (c *Config) rehearse(r *reader) {
 		one, err := issuer.New(c.Issuers[i].config(slog.New(slog.DiscardHandler)))
 		note(fmt.Sprintf("issuers[%d]", i), err)
 		if err == nil {
-			shapes = append(shapes, one.Shape())
+			shapes = append(shapes, c.Issuers[i].shape(one))
+			keys, err := c.Issuers[i].keys(one, nil, slog.New(slog.DiscardHandler))
+			if err == nil {
+				_, err = c.Issuers[i].chain(one, keys)
+			}
+			note(fmt.Sprintf("issuers[%d].jwt", i), err)
 		}
 	}
 	if len(r.mistakes) > 0 {
@@ -186,6 +196,8 @@ type client struct {
 	*issuer.Client
 	section *Issuer
 	ca      []byte
+	keys    *jose.Keys         // nil: nothing says where they are
+	source  watchword.Source   // what answers for it: the Client, and what stands before it
 	stop    context.CancelFunc // of its discovery; nil: none runs
 }
 
@@ -209,6 +221,12 @@ func (a *App) client(is *Issuer, logger *slog.Logger) (*client, error) {
 	var err error
 	c := is.config(logger)
 	c.Observe = a.metrics.Asked(is.Name)
-	next.Client, err = issuer.New(c)
+	if next.Client, err = issuer.New(c); err != nil {
+		return next, err
+	}
+	if next.keys, err = is.keys(next.Client, a.metrics.KeysFetched(is.Name), logger); err != nil {
+		return next, err
+	}
+	next.source, err = is.chain(next.Client, next.keys)
 	return next, err
 }

@@ -39,6 +39,8 @@ func (c *Client) may(q *watchword.Query) (*target, error) {
 	switch left := c.held(); {
 	case q.Issuer != c.config.Name:
 		return nil, c.fail(watchword.ConfigError, errors.New("a question for another issuer"))
+	case t == nil && c.config.IntrospectionEndpoint == NoIntrospection:
+		return nil, c.fail(watchword.ConfigError, errors.New("it does not introspect"))
 	case t == nil:
 		return nil, c.fail(watchword.ConfigError, errors.New("not discovered yet: where it introspects is not known"))
 	case q.Credential != nil && c.config.Auth.method == "tls_client_auth":

@@ -25,11 +25,15 @@ const DefaultTimeout = 2 * time.Second
 
 const maxLeeway = time.Minute
 
+// NoIntrospection is a Config.IntrospectionEndpoint that says that there is none: the Client asks nothing, and is good
+// for KeySet only.
+const NoIntrospection = "none"
+
 // Config is one authorization server. Name and Auth are required, and IntrospectionEndpoint or Issuer.
 type Config struct {
 	Name                  string           // ours, in metrics and logs
 	Issuer                string           // its issuer identifier (RFC 8414 §2): discovered from, and compared with iss; empty: unknown
-	IntrospectionEndpoint string           // https, or http on loopback; empty: discovered from Issuer
+	IntrospectionEndpoint string           // https, or http on loopback; empty: discovered from Issuer; or NoIntrospection
 	Auth                  ClientAuth       // how it knows us
 	Prefixes              []string         // how its tokens begin; empty: it takes what no other issuer claims
 	Hint                  string           // token_type_hint (RFC 7662 §2.1); empty: access_token; "none": not sent
@@ -82,12 +86,16 @@ func New(c Config) (*Client, error) {
 	}
 	cl := &Client{config: c}
 	errs := c.mistakes()
-	configured := cmp.Or(c.IntrospectionEndpoint, c.Issuer)
+	given := c.IntrospectionEndpoint
+	if given == NoIntrospection {
+		given = ""
+	}
+	configured := cmp.Or(given, c.Issuer)
 	if u, err := endpoint(configured); err != nil {
 		errs = append(errs, fmt.Errorf("%s %w", where(&c), err))
 	} else {
 		cl.plain = u.Scheme == "http"
-		if c.IntrospectionEndpoint != "" {
+		if given != "" {
 			cl.target.Store(newTarget(u))
 		} else if u.RawQuery != "" || u.ForceQuery {
 			errs = append(errs, errors.New("issuer has a query: an issuer identifier has none (RFC 8414 §2)"))
@@ -117,7 +125,7 @@ func New(c Config) (*Client, error) {
 }
 
 func where(c *Config) string {
-	if c.IntrospectionEndpoint != "" {
+	if c.IntrospectionEndpoint != "" && c.IntrospectionEndpoint != NoIntrospection {
 		return "introspection_endpoint"
 	}
 	return "issuer"

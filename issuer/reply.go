@@ -205,7 +205,7 @@ func badRequest(r reply) (watchword.Failure, error) {
 	switch {
 	case code == "unsupported_token_type":
 		return watchword.ConfigError, errors.New("unsupported_token_type: it does not introspect tokens of this kind (often JWTs): " +
-			"let it issue opaque tokens, or give these tokens an issuer of their own by prefix; token_type_hint: none may help too")
+			"let it issue opaque tokens, or give these tokens an issuer of their own that has no introspection endpoint, and verify them by jwt; token_type_hint: none may help too")
 	case slices.Contains(oauthErrors, code):
 		return watchword.ProtocolError, errors.New(code)
 	}

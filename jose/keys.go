@@ -31,7 +31,7 @@ type Fetch func(ctx context.Context) (set []byte, asOf time.Time, err error)
 type KeysConfig struct {
 	Fetch   Fetch
 	MaxAge  time.Duration                    // an older set verifies nothing: how long a withdrawn key may still do so; zero: DefaultKeysMaxAge
-	Observe func(outcome string, keys int)   // after every fetch: ok or failed, and how many keys there are now; nil: nobody looks
+	Observe func(outcome string, keys int)   // after every fetch: ok or unavailable, and how many keys there are now; nil: nobody looks
 	Failed  func(err error, again time.Time) // hears of every failed fetch, and when the next one may come; nil: nobody
 }
 
@@ -143,14 +143,14 @@ func (k *Keys) fetch(f *fetching) {
 	again := k.hold
 	k.flight = nil
 	k.mu.Unlock()
-	close(f.done)
+	defer close(f.done)
 	if err != nil && k.config.Failed != nil {
 		k.config.Failed(err, again)
 	}
 	if k.config.Observe != nil {
 		outcome, n := "ok", 0
 		if err != nil {
-			outcome = "failed"
+			outcome = "unavailable"
 		}
 		if s := k.set.Load(); s != nil {
 			n = len(s.keys)
@@ -177,37 +177,37 @@ func (k *Keys) look(ctx context.Context) (s *keySet, err error) {
 	return &keySet{found, asOf, began}, nil
 }
 
-// find returns the keys that a message names and that may verify it. For a key that the set lacks, the set is fetched
+// find returns the keys that a message names and that may verify it, and the instant of which their set speaks. For a key that the set lacks, the set is fetched
 // once more, unless it is young or was just seen to lack that key: strangers can name any key they like, and cause one
 // fetch in refetchAfter.
-func (k *Keys) find(ctx context.Context, alg, kid string) ([]*verifyingKey, error) {
+func (k *Keys) find(ctx context.Context, alg, kid string) (found []*verifyingKey, asOf time.Time, err error) {
 	now := time.Now()
 	s := k.set.Load()
 	if s == nil || watchword.Age(now, s.asOf) > k.config.MaxAge {
 		if err := k.Refresh(ctx); err != nil {
-			return nil, err
+			return nil, asOf, err
 		}
 		if s = k.set.Load(); s == nil || watchword.Age(time.Now(), s.asOf) > k.config.MaxAge {
-			return nil, fault(KeysUnavailable, "the key set that is served is older than %v: somebody in between keeps it for longer", k.config.MaxAge)
+			return nil, asOf, fault(KeysUnavailable, "the key set that is served is older than %v: somebody in between keeps it for longer", k.config.MaxAge)
 		}
 	}
-	if found := s.find(alg, kid); len(found) > 0 {
-		return found, nil
+	if found = s.find(alg, kid); len(found) > 0 {
+		return found, s.asOf, nil
 	}
 	if len(kid) > maxKeyID {
-		return nil, fault(UnknownKey, "kid is longer than %d bytes", maxKeyID)
+		return nil, asOf, fault(UnknownKey, "kid is longer than %d bytes", maxKeyID)
 	}
 	if watchword.Age(now, s.fetched) >= refetchAfter && !k.lacks(kid, now) {
 		if err := k.Refresh(ctx); err != nil {
-			return nil, err
+			return nil, asOf, err
 		}
 		s = k.set.Load()
-		if found := s.find(alg, kid); len(found) > 0 {
-			return found, nil
+		if found = s.find(alg, kid); len(found) > 0 {
+			return found, s.asOf, nil
 		}
 		k.remember(kid, now)
 	}
-	return nil, fault(UnknownKey, "none of the issuer's %d keys has that kid and fits %s", len(s.keys), alg)
+	return nil, asOf, fault(UnknownKey, "none of the issuer's %d keys has that kid and fits %s", len(s.keys), alg)
 }
 
 func (k *Keys) lacks(kid string, now time.Time) bool {

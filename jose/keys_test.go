@@ -281,7 +281,7 @@ func TestWaiterLeavesAloneAndAFaultIsContained(t *testing.T) {
 			t.Error(err)
 		}
 		synctest.Wait()
-		if fmt.Sprint(outcomes) != "[failed0]" {
+		if fmt.Sprint(outcomes) != "[unavailable0]" {
 			t.Error(outcomes)
 		}
 	})

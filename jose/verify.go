@@ -23,6 +23,9 @@ const maxKeyID = 256 // bytes of a kid; a longer one names no key
 // (RFC 8725 §3.1, §3.2).
 var algorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
+// Algorithms lists every algorithm that can be allowed.
+func Algorithms() []string { return slices.Clone(algorithms) }
+
 // Fault is why a signed message was not accepted. The list is closed. It is an error, so errors.Is(err, Forged) works
 // on every *Error.
 type Fault uint8
@@ -88,7 +91,7 @@ func (k *Keys) envelope(ctx context.Context, compact, typ string) (watchword.Cla
 
 // claims verifies the signature of m and decodes what it signs.
 func (k *Keys) claims(ctx context.Context, m *message) (watchword.Claims, error) {
-	found, err := k.find(ctx, m.alg, m.kid)
+	found, _, err := k.find(ctx, m.alg, m.kid)
 	if err != nil {
 		return watchword.Claims{}, err
 	}

@@ -23,7 +23,7 @@ const (
 	maxLabel = 128
 )
 
-var sources = [...]string{"issuer", "cache", "stale", "none"}
+var sources = [...]string{"issuer", "cache", "jwt", "stale", "none"}
 
 // source is the index of d.Source() in sources.
 func source(d *watchword.Decision) int {
@@ -32,10 +32,12 @@ func source(d *watchword.Decision) int {
 		return 0
 	case "cache":
 		return 1
-	case "stale":
+	case "jwt":
 		return 2
+	case "stale":
+		return 3
 	}
-	return 3
+	return 4
 }
 
 // decisions counts by door, policy, reason and source. A vector of counters finds a child by hashing all its labels

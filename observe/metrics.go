@@ -42,6 +42,8 @@ type Metrics struct {
 	requests  *prometheus.CounterVec
 	seconds   *prometheus.HistogramVec
 	degraded  *prometheus.CounterVec
+	fetches   *prometheus.CounterVec
+	fetched   *prometheus.GaugeVec
 	headers   *prometheus.CounterVec
 	dropped   prometheus.Counter
 	info      *prometheus.GaugeVec
@@ -67,6 +69,10 @@ func NewMetrics(c MetricsConfig) *Metrics {
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"issuer"}),
 		degraded: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_degraded_total",
 			Help: "Decisions that let a request pass on less than was promised, by the word of the policy that says so: stale (stale_if_error), allow, unknown (on_unavailable), hold (dangerously_hold)."}, []string{"policy", "kind"}),
+		fetches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_keys_fetches_total",
+			Help: "Fetches of an issuer's key set, by what came of it: ok or unavailable."}, []string{"issuer", "outcome"}),
+		fetched: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "watchword_keys_fetched_timestamp_seconds",
+			Help: "When an issuer's key set was last fetched, by our clock; it verifies nothing once it is keys_max_age old."}, []string{"issuer"}),
 		headers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_identity_headers_dropped_total",
 			Help: "Identity headers sent empty because the claim cannot be one: neither text, number, boolean nor list of texts, or not printable ASCII."}, []string{"header"}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "watchword_decision_log_dropped_total",
@@ -76,7 +82,7 @@ func NewMetrics(c MetricsConfig) *Metrics {
 		loaded: prometheus.NewGauge(prometheus.GaugeOpts{Name: "watchword_config_last_load_successful",
 			Help: "1, or 0 if the configuration was last found to be bad, so that the one before it still serves."}),
 	}
-	m.registry.MustRegister(m.decisions, m.ages, m.requests, m.seconds, m.degraded, m.headers, m.dropped, m.info, m.loaded,
+	m.registry.MustRegister(m.decisions, m.ages, m.requests, m.seconds, m.degraded, m.fetches, m.fetched, m.headers, m.dropped, m.info, m.loaded,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	if c.Cache != nil {
 		m.registry.MustRegister(newCacheCollector(c.Cache))
@@ -119,6 +125,17 @@ func (m *Metrics) Asked(issuer string) func(outcome string, took time.Duration) 
 func (m *Metrics) asked(issuer, outcome string, took time.Duration) {
 	m.requests.WithLabelValues(issuer, label(outcome)).Inc()
 	m.seconds.WithLabelValues(issuer).Observe(took.Seconds())
+}
+
+// KeysFetched returns what a jose.KeysConfig.Observe is: it counts the fetches of the key set of that issuer.
+func (m *Metrics) KeysFetched(issuer string) func(outcome string, keys int) {
+	issuer = label(issuer)
+	return func(outcome string, _ int) {
+		m.fetches.WithLabelValues(issuer, label(outcome)).Inc()
+		if outcome == "ok" {
+			m.fetched.WithLabelValues(issuer).SetToCurrentTime()
+		}
+	}
 }
 
 // Measure returns a Source that asks next, and counts and times every question, with the words of issuer.Outcomes. It
