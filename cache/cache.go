@@ -33,6 +33,10 @@ type Config struct {
 	Inactive      Inactive
 	Unknown       Unknown
 	RefreshAhead  RefreshAhead
+
+	// OnInactive is told of every inactive answer for a token that was active here, before anybody sees it: whatever
+	// else remembers that token can be doubted in time. It is never told of strangers, and must not block. nil: nobody.
+	OnInactive func(watchword.Query, *watchword.Answer)
 }
 
 // Inactive bounds the memory of inactive answers, which is apart from that of active ones: a flood of unknown tokens
