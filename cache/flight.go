@@ -100,8 +100,10 @@ func (o *over) land(q watchword.Query, f *flight, stranger bool) {
 		old.past = true
 	}
 	f.older = nil
-	if f.err == nil && !f.answer.Active() && !stranger && o.config.OnInactive != nil {
-		o.config.OnInactive(q, f.answer)
+	if f.err == nil && !f.answer.Active() && o.config.OnInactive != nil {
+		if known, _ := o.active.GetIfPresent(q.Key); known != nil || !stranger {
+			o.config.OnInactive(q, f.answer)
+		}
 	}
 	if f.err != nil || f.past {
 		return
