@@ -3,7 +3,6 @@ package revocation
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -374,6 +373,3 @@ func numericDate(value string) (time.Time, bool) {
 	whole, part := math.Modf(f)
 	return time.Unix(int64(whole), int64(part*1e9)), true
 }
-
-// ErrFull says that operators' events have filled their share of the ledger: this one is not held.
-var ErrFull = errors.New("the share of operators' events is full")
