@@ -24,7 +24,7 @@ func TestT32OnInactive(t *testing.T) {
 		ask := func(token watchword.Token) {
 			t.Helper()
 			q := watchword.Query{Token: token, Key: watchword.Key{token[0]}, Issuer: "main", At: time.Now()}
-			if _, err := w.src.Introspect(t.Context(), q); err != nil {
+			if _, err := w.src.Introspect(w.t.Context(), q); err != nil {
 				t.Fatal(err)
 			}
 		}

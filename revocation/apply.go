@@ -10,46 +10,46 @@ import (
 	"github.com/watchword-dev/watchword"
 )
 
-// record is one event that is held: as it is written in the log, and where it stands among the others.
-type record struct {
+// held is one event that is in force: as it is written in the log, and where it stands among the others.
+type held struct {
 	body       string
 	id         [16]byte
 	issuer     string
 	end        int64 // when it may be dropped
-	next, prev *record
+	next, prev *held
 	place      int   // in the heap of ends
 	written    int64 // position in the log; 0: not there
 	cost       int64
 	operator   bool // an operator's deny: never forgotten to make room
 }
 
-func (r *record) event() (e Event, applied int64) {
-	e, applied, err := decodeEvent([]byte(r.body))
+func (r *held) event() (e Event, applied int64) {
+	e, applied, err := parseEventLine([]byte(r.body))
 	if err != nil {
 		panic(err) // we wrote it
 	}
 	return e, applied
 }
 
-// recordBytes is what a record takes besides its body, and placeBytes each place in the index (measured:
+// heldBytes is what an event takes besides its body, and placeBytes each place in the index (measured:
 // TestBytesPerEvent).
 const (
-	recordBytes = 230
-	placeBytes  = 90
+	heldBytes  = 230
+	placeBytes = 90
 )
 
-// store is every record: by identity, in the order in which they came, and by their ends.
+// store is every event: by identity, in the order in which they came, and by their ends.
 type store struct {
-	byID           map[[16]byte]*record
-	oldest, newest *record
+	byID           map[[16]byte]*held
+	oldest, newest *held
 	ends           ends
 	bytes          int64
 	operator       int64 // of bytes, what operators deny
 }
 
-func newStore() store { return store{byID: map[[16]byte]*record{}} }
+func newStore() store { return store{byID: map[[16]byte]*held{}} }
 
-func (s *store) add(r *record) {
+func (s *store) add(r *held) {
 	s.byID[r.id] = r
 	if r.prev = s.newest; r.prev != nil {
 		r.prev.next = r
@@ -64,7 +64,7 @@ func (s *store) add(r *record) {
 	}
 }
 
-func (s *store) remove(r *record) {
+func (s *store) remove(r *held) {
 	delete(s.byID, r.id)
 	if r.prev != nil {
 		r.prev.next = r.next
@@ -84,14 +84,14 @@ func (s *store) remove(r *record) {
 }
 
 // ends is a heap of records, the first to end first.
-type ends []*record
+type ends []*held
 
 func (h ends) Len() int           { return len(h) }
 func (h ends) Less(i, j int) bool { return h[i].end < h[j].end }
 func (h ends) Swap(i, j int)      { h[i], h[j] = h[j], h[i]; h[i].place, h[j].place = i, j }
 
 // Push implements heap.Interface.
-func (h *ends) Push(r any) { r.(*record).place = len(*h); *h = append(*h, r.(*record)) }
+func (h *ends) Push(r any) { r.(*held).place = len(*h); *h = append(*h, r.(*held)) }
 
 // Pop implements heap.Interface.
 func (h *ends) Pop() any {
@@ -146,7 +146,7 @@ func (l *Ledger) apply(e *Event) (Outcome, error) {
 		}
 		return Duplicate, nil
 	}
-	r := newRecord(b, id, e, nanos(now))
+	r := newHeld(b, id, e, nanos(now))
 	if r.end <= nanos(now) {
 		return Over, nil
 	}
@@ -159,9 +159,9 @@ func (l *Ledger) apply(e *Event) (Outcome, error) {
 	return Applied, nil
 }
 
-// newRecord says how long e is held and what it takes.
-func newRecord(b *book, id [16]byte, e *Event, applied int64) *record {
-	r := &record{body: string(encodeEvent(e, applied)), id: id, issuer: b.issuer.Name, operator: e.Operator && e.Effect == Deny}
+// newHeld says how long e is held and what it takes.
+func newHeld(b *book, id [16]byte, e *Event, applied int64) *held {
+	r := &held{body: string(eventLine(e, applied)), id: id, issuer: b.issuer.Name, operator: e.Operator && e.Effect == Deny}
 	switch {
 	case e.Effect == Revalidate:
 		r.end = applied + int64(b.issuer.Remember+b.issuer.Settle)
@@ -175,7 +175,7 @@ func newRecord(b *book, id [16]byte, e *Event, applied int64) *record {
 		_, shape, _ := b.view.Load().claims.named(&e.Selector)
 		places = shape.parts()
 	}
-	r.cost = int64(len(r.body) + recordBytes + places*placeBytes)
+	r.cost = int64(len(r.body) + heldBytes + places*placeBytes)
 	return r
 }
 
@@ -188,7 +188,7 @@ func (b *book) happened(e *Event) int64 {
 }
 
 // hold puts e in force.
-func (l *Ledger) hold(b *book, r *record, e *Event, applied int64) {
+func (l *Ledger) hold(b *book, r *held, e *Event, applied int64) {
 	next := *b.view.Load()
 	l.enter(b, &next, e, applied)
 	b.view.Store(&next)
@@ -296,7 +296,7 @@ func (l *Ledger) makeRoom() {
 }
 
 // release drops an event and raises Forgotten.
-func (l *Ledger) release(r *record) (e Event, applied int64) {
+func (l *Ledger) release(r *held) (e Event, applied int64) {
 	e, applied = r.event()
 	b := (*l.books.Load())[r.issuer]
 	l.drop(b, applied) // first: nothing that it voided may slip through

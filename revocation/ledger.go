@@ -453,7 +453,7 @@ func (l *Ledger) forget(b *book, t time.Time) {
 	next := *old
 	next.forgotten = t
 	b.view.Store(&next)
-	l.keep(forgottenRecord(b.issuer.Name, t))
+	l.keep(forgottenLine(b.issuer.Name, t))
 }
 
 // drop forgets an event of b that was applied then. Evidence of the time in which introspection may have lagged that

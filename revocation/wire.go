@@ -260,11 +260,14 @@ func ParseEvent(b []byte) (Event, error) {
 }
 
 // Identify gives e an ID if it has none: a digest of what it says, and not of who heard it when, so that the same news
-// by two ways of one kind is one event.
+// by two ways of one kind is one event. Where it does not say when it happened, the hearing does: the same said again
+// later is news.
 func (e *Event) Identify() {
 	if e.ID == "" {
 		same := *e
-		same.Heard, same.Who, same.Why = time.Time{}, "", ""
+		if same.Who, same.Why = "", ""; !same.At.IsZero() {
+			same.Heard = time.Time{}
+		}
 		sum := sha256.Sum256(AppendEvent(nil, &same))
 		e.ID = hex.EncodeToString(sum[:16])
 	}
