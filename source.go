@@ -19,6 +19,7 @@ type Query struct {
 	Freshness  Freshness   // the bounds
 	Coverage   Coverage    // what feeds prove, read before asking
 	Hold       bool        // a doubted inactive answer (Error.Doubted) counts as an outage, so that a stale one may serve
+	Background bool        // nobody waits for the answer: whoever rations questions serves those first that somebody waits for
 }
 
 // Source answers as freshly as the Query demands. An inactive token is an Answer; an error means "could not know" and

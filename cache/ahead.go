@@ -66,5 +66,6 @@ func (o *over) refresh(ctx context.Context, q watchword.Query, known *watchword.
 	o.ahead.rate.take(q.At, o.ahead.perSec, o.ahead.perSec)
 	o.stats.count(Refresh, q.Key)
 	q.AskedSince = known.AsOf().Add(1) // a shared store that only knows this one is of no use
+	q.Background = true
 	o.takeOff(ctx, q, false)
 }

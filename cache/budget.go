@@ -14,44 +14,66 @@ type budget struct {
 	perSecond, burst float64
 
 	mu    sync.Mutex // guards what is below
-	peers map[string]*bucket
-	rest  bucket
+	peers map[string]*purse
+	rest  purse
 	swept time.Time
 }
 
 func newBudget(u Unknown) *budget {
-	return &budget{perSecond: u.PerSecond, burst: u.Burst, peers: map[string]*bucket{}}
+	return &budget{perSecond: u.PerSecond, burst: u.Burst, peers: map[string]*purse{}}
 }
 
-// wait is how long a peer must wait before it may ask about another stranger; zero: not at all.
-func (b *budget) wait(peer string, now time.Time) time.Duration {
+// board is how long a peer must wait before it may ask about another stranger; zero: it may ask now, and lands later.
+// What it has in the air counts as spent until it lands: otherwise a peer that asks fast enough spends its budget many
+// times over before the first answer comes.
+func (b *budget) board(peer string, now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	one := b.peers[network(peer)]
-	if one == nil {
-		if len(b.peers) < maxPeers {
-			return 0
-		}
-		one = &b.rest
+	one := b.find(network(peer), now)
+	switch wait := one.wait(now, b.perSecond, b.burst); {
+	case wait > 0:
+		return wait
+	case one.air > 0 && one.spent(now, b.perSecond)+float64(one.air)+1 > max(1, b.burst):
+		return time.Second // most of it lands before that, and what was a token gives back what it took
 	}
-	return one.wait(now, b.perSecond, b.burst)
+	one.air++
+	return 0
 }
 
-// charge takes one from a peer's budget.
-func (b *budget) charge(peer string, now time.Time) {
+// land ends what board began, and takes one from the budget if the token turned out to be nothing.
+func (b *budget) land(peer string, now time.Time, nothing bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	name := network(peer)
 	one := b.peers[name]
 	if one == nil {
-		b.sweep(now)
-		if one = new(bucket); len(b.peers) < maxPeers {
-			b.peers[name] = one
-		} else {
-			one = &b.rest
-		}
+		one = &b.rest
 	}
-	one.take(now, b.perSecond, b.burst)
+	one.air = max(0, one.air-1)
+	if nothing {
+		one.take(now, b.perSecond, b.burst)
+	} else if one.air == 0 && one.used == 0 {
+		delete(b.peers, name)
+	}
+}
+
+func (b *budget) find(name string, now time.Time) *purse {
+	if one := b.peers[name]; one != nil {
+		return one
+	}
+	b.sweep(now)
+	if len(b.peers) >= maxPeers {
+		return &b.rest
+	}
+	one := new(purse)
+	b.peers[name] = one
+	return one
+}
+
+// purse is what one peer has spent, and what it may still have to.
+type purse struct {
+	bucket
+	air int // questions about strangers that have not landed
 }
 
 // sweep forgets the peers whose budget is whole again. A full table is swept at most once a second.
@@ -61,7 +83,7 @@ func (b *budget) sweep(now time.Time) {
 	}
 	b.swept = now
 	for name, one := range b.peers {
-		if one.spent(now, b.perSecond) == 0 {
+		if one.air == 0 && one.spent(now, b.perSecond) == 0 {
 			delete(b.peers, name)
 		}
 	}

@@ -185,9 +185,14 @@ func (o *over) miss(ctx context.Context, q watchword.Query, known *watchword.Ans
 		return a, nil
 	}
 	var a *watchword.Answer
-	f, err := o.board(ctx, q, known)
+	f, err := o.board(ctx, q, known, true)
 	if err == nil {
 		a, err = f.wait(ctx, q.Issuer)
+		if err != nil && f.background && ctx.Err() == nil { // it gave way to those who wait, and those are we
+			if f, err = o.board(ctx, q, known, false); err == nil {
+				a, err = f.wait(ctx, q.Issuer)
+			}
+		}
 	}
 	if err == nil {
 		return a, nil
@@ -195,14 +200,18 @@ func (o *over) miss(ctx context.Context, q watchword.Query, known *watchword.Ans
 	if a != nil && (known == nil || watchword.Age(a.AsOf(), known.AsOf()) > 0) {
 		known = a // others had it
 	}
-	if known != nil && excused(err) && q.Weigh(known) == watchword.Stale {
+	if known != nil && excused(&q, err) && q.Weigh(known) == watchword.Stale {
 		o.stats.count(Stale, q.Key)
 	}
 	return known, err // what was known may still serve: the Verifier decides
 }
 
-// excused reports an error that stale_if_error is for, which is worth a count: the server could not answer.
-func excused(err error) bool {
+// excused reports an error that stale_if_error is for, which is worth a count: the server could not answer. A doubted
+// inactive answer is none, unless q holds: it may be the truth.
+func excused(q *watchword.Query, err error) bool {
+	if e, ok := errors.AsType[*watchword.Error](err); ok && e.Doubted && !q.Hold {
+		return false
+	}
 	return !errors.Is(err, watchword.Throttled) && !errors.Is(err, watchword.Canceled)
 }
 

@@ -11,13 +11,14 @@ import (
 // flight is one asking, shared by all who may use its answer. It runs detached from them, with a deadline of its own;
 // each waiter leaves when its own context ends.
 type flight struct {
-	began  time.Time
-	done   chan struct{}   // closed when answer or err is there
-	late   <-chan struct{} // closed at the deadline, should the source below ignore it
-	older  *flight         // one that this could not join and that is still in the air
-	past   bool            // a younger flight has landed: what this one brings is not remembered
-	answer *watchword.Answer
-	err    error
+	began      time.Time
+	background bool            // it began as a refresh, for which nobody waited
+	done       chan struct{}   // closed when answer or err is there
+	late       <-chan struct{} // closed at the deadline, should the source below ignore it
+	older      *flight         // one that this could not join and that is still in the air
+	past       bool            // a younger flight has landed: what this one brings is not remembered
+	answer     *watchword.Answer
+	err        error
 }
 
 // wait returns what f brought: an answer, or an error, maybe with what the source below knew before.
@@ -39,11 +40,11 @@ func (f *flight) wait(ctx context.Context, issuer string) (*watchword.Answer, er
 	return nil, &watchword.Error{Failure: watchword.Unavailable, Issuer: issuer, Cause: errors.New("no answer before the deadline of the asking")}
 }
 
-// board finds a flight that q may join, or starts one, if the budget of q's peer allows.
-func (o *over) board(ctx context.Context, q watchword.Query, known *watchword.Answer) (*flight, error) {
+// board finds a flight that q may join, a refresh only if told so, or starts one, if the budget of q's peer allows.
+func (o *over) board(ctx context.Context, q watchword.Query, known *watchword.Answer, refresh bool) (*flight, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if f := o.flights[q.Key]; f != nil && q.Joins(f.began) {
+	if f := o.flights[q.Key]; f != nil && q.Joins(f.began) && (refresh || !f.background) {
 		o.stats.count(Joined, q.Key)
 		return f, nil
 	}
@@ -52,7 +53,7 @@ func (o *over) board(ctx context.Context, q watchword.Query, known *watchword.An
 		return &flight{done: closed, answer: a}, nil
 	}
 	if known == nil {
-		if wait := o.budget.wait(q.Peer, q.At); wait > 0 {
+		if wait := o.budget.board(q.Peer, q.At); wait > 0 {
 			o.stats.count(Throttled, q.Key)
 			return nil, &watchword.Error{Failure: watchword.Throttled, Issuer: q.Issuer, RetryAfter: wait, Cause: errors.New("this peer asked about too many tokens that turned out to be nothing")}
 		}
@@ -66,7 +67,7 @@ var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c
 // takeOff starts a flight. The caller holds mu.
 func (o *over) takeOff(ctx context.Context, q watchword.Query, stranger bool) *flight {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.config.FlightTimeout)
-	f := &flight{began: time.Now(), done: make(chan struct{}), late: ctx.Done(), older: o.flights[q.Key]}
+	f := &flight{began: time.Now(), background: q.Background, done: make(chan struct{}), late: ctx.Done(), older: o.flights[q.Key]}
 	o.flights[q.Key] = f
 	go func() {
 		defer cancel()
@@ -105,11 +106,20 @@ func (o *over) land(q watchword.Query, f *flight, stranger bool) {
 			o.config.OnInactive(q, f.answer)
 		}
 	}
+	if stranger {
+		o.budget.land(q.Peer, time.Now(), nothing(f.answer, f.err))
+	}
 	if f.err != nil || f.past {
 		return
 	}
-	if stranger && !f.answer.Active() {
-		o.budget.charge(q.Peer, time.Now())
-	}
 	o.put(q.Key, f.answer)
+}
+
+// nothing reports that a stranger's token turned out to be none, as far as anybody can tell: also where the server is
+// doubted, or a flood of strange tokens would cost nothing as long as a storm blows.
+func nothing(a *watchword.Answer, err error) bool {
+	if e, ok := errors.AsType[*watchword.Error](err); ok {
+		return e.Doubted && a == nil
+	}
+	return err == nil && !a.Active()
 }

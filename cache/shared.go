@@ -153,7 +153,7 @@ func (o *sharedOver) Introspect(ctx context.Context, q watchword.Query) (*watchw
 		o.later(func(ctx context.Context) { o.tried(release(ctx)) })
 	}
 	if err != nil && a == nil { // what was known may still serve: the Verifier decides
-		if known != nil && excused(err) && q.Weigh(known) == watchword.Stale {
+		if known != nil && excused(&q, err) && q.Weigh(known) == watchword.Stale {
 			o.count(SharedStale)
 		}
 		return known, err
