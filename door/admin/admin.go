@@ -28,6 +28,7 @@ type Config struct {
 	Held      func(issuer string) []revocation.Event    // what is held against the tokens of an issuer, newest first; nil: nothing can be listed
 	Heard     func(issuer, way, effect, outcome string) // counts what was not applied: outcome is refused or failed; nil: nobody counts
 	Audit     *slog.Logger                              // who did what, and why; never holds a token. nil: nobody keeps it
+	Memory    *Memory                                   // nil: no tokens can be looked for
 	More      []Endpoint
 }
 
@@ -78,6 +79,9 @@ func New(c Config) (*Door, error) {
 	c.Operators = slices.Clone(c.Operators)
 	d := &Door{config: c}
 	d.endpoints = append([]Endpoint{{"/v1/revocations", http.MethodPost, d.revoke}, {"/v1/revocations", http.MethodGet, d.list}}, c.More...)
+	if c.Memory != nil {
+		d.endpoints = append(d.endpoints, Endpoint{"/v1/tokens/find", http.MethodPost, d.find}, Endpoint{"/v1/tokens/purge", http.MethodPost, d.purge})
+	}
 	_, _ = rand.Read(d.key[:]) // never fails (crypto/rand)
 	names := map[string]bool{}
 	for i := range d.config.Operators {

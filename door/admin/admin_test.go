@@ -253,7 +253,7 @@ func FuzzEvent(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		r := httptest.NewRequest("POST", "/", strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
-		if e, err := d.event(r); err == nil {
+		if e, _, err := d.event(r, members); err == nil {
 			if err := e.Validate(); err != nil || !e.Operator || e.At.After(time.Now().Add(2*time.Second)) {
 				t.Fatalf("%q: %+v %v", body, e, err)
 			}

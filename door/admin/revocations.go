@@ -28,7 +28,7 @@ const (
 
 // revoke is POST /v1/revocations: 200 when it is durable where the fleet reads it.
 func (d *Door) revoke(w http.ResponseWriter, r *http.Request, by Operator) {
-	e, err := d.event(r)
+	e, _, err := d.event(r, members)
 	if err != nil {
 		say(w, http.StatusBadRequest, err.Error())
 		return
@@ -46,22 +46,30 @@ func (d *Door) revoke(w http.ResponseWriter, r *http.Request, by Operator) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), publishTimeout)
 	defer cancel()
-	err = d.config.Publisher.Publish(ctx, *e)
+	if d.publish(ctx, w, &by, e, "an operator revoked") {
+		write(w, http.StatusOK, map[string]any{"id": e.ID, "applied": true})
+	}
+}
+
+// publish makes e durable, and says so in the audit log; otherwise it answers why not.
+func (d *Door) publish(ctx context.Context, w http.ResponseWriter, by *Operator, e *revocation.Event, said string) bool {
+	err := d.config.Publisher.Publish(ctx, *e)
 	if err != nil {
 		d.config.Heard(e.Issuer, "admin", e.Effect.String(), "failed")
 	}
 	switch {
 	case errors.Is(err, revocation.ErrFull):
-		d.audit(ctx, "an operator's revocation is refused: no room", &by, e)
+		d.audit(ctx, "an operator's revocation is refused: no room", by, e)
 		say(w, http.StatusInsufficientStorage, "what operators may hold is full: see the runbook, revocation.max_bytes")
 	case err != nil:
-		d.audit(ctx, "an operator's revocation is not durable", &by, e)
+		d.audit(ctx, "an operator's revocation is not durable", by, e)
 		w.Header().Set("Retry-After", "1")
 		say(w, http.StatusServiceUnavailable, "it is in force on this instance, and not durable: send it again")
 	default:
-		d.audit(ctx, "an operator revoked", &by, e)
-		write(w, http.StatusOK, map[string]any{"id": e.ID, "applied": true})
+		d.audit(ctx, said, by, e)
+		return true
 	}
+	return false
 }
 
 func scope(list []string) string {
@@ -74,50 +82,52 @@ func scope(list []string) string {
 // members of a request, besides declared selectors.
 var members = []string{"issuer", "token", "jti", "sub", "client", "session", "tenant", "whole_issuer", "before", "effect", "why"}
 
-// event reads a request. Errors name members, never values; a token becomes its identity at once.
-func (d *Door) event(r *http.Request) (*revocation.Event, error) {
+// event reads a request, of which only the allowed members and declared selectors are known, and the token that it
+// names, if any. Errors name members, never values.
+func (d *Door) event(r *http.Request, allowed []string) (*revocation.Event, watchword.Token, error) {
 	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	if !strings.EqualFold(strings.TrimSpace(media), "application/json") {
-		return nil, errors.New("Content-Type is not application/json")
+		return nil, "", errors.New("Content-Type is not application/json")
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	defer clear(body)
 	switch {
 	case err != nil:
-		return nil, errors.New("the body broke off")
+		return nil, "", errors.New("the body broke off")
 	case len(body) > maxBody:
-		return nil, fmt.Errorf("the body is longer than %d bytes", maxBody)
+		return nil, "", fmt.Errorf("the body is longer than %d bytes", maxBody)
 	}
 	c, err := watchword.ParseClaims(body)
 	if err != nil {
-		return nil, fmt.Errorf("the body: %w", err)
+		return nil, "", fmt.Errorf("the body: %w", err)
 	}
 	e := &revocation.Event{Operator: true, Way: "admin", Heard: time.Now()}
 	var random [16]byte
 	_, _ = rand.Read(random[:]) // never fails (crypto/rand)
 	e.ID = hex.EncodeToString(random[:])
 	if e.Issuer, _ = c.Text("issuer"); e.Issuer == "" {
-		return nil, errors.New("issuer is missing: write our name for the authorization server, as in the configuration")
+		return nil, "", errors.New("issuer is missing: write our name for the authorization server, as in the configuration")
 	}
 	declared, known := d.config.Selectors[e.Issuer]
 	if !known {
-		return nil, errors.New("issuer is none that is configured")
+		return nil, "", errors.New("issuer is none that is configured")
 	}
 	for name, value := range c.All() {
-		if !slices.Contains(members, name) && !slices.Contains(declared, name) {
-			return nil, fmt.Errorf("a member is not known: known are %s", strings.Join(slices.Concat(members, declared), ", "))
+		if !slices.Contains(allowed, name) && !slices.Contains(declared, name) {
+			return nil, "", fmt.Errorf("a member is not known: known are %s", strings.Join(slices.Concat(allowed, declared), ", "))
 		}
 		if err := d.take(e, c, name, value); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 	}
 	if e.At.IsZero() {
 		e.At = e.Heard
 	}
 	if err := e.Validate(); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return e, nil
+	token, _ := c.Text("token")
+	return e, watchword.Token(token), nil
 }
 
 // take reads one member into e.
