@@ -71,7 +71,7 @@ func BenchmarkParse(b *testing.B) {
 	r := reply{status: 200, header: http.Header{"Content-Type": acceptJSON}, body: []byte(benchAnswer), asked: query().At}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := c.parse(r); err != nil {
+		if _, err := c.parse(b.Context(), r); err != nil {
 			b.Fatal(err)
 		}
 	}

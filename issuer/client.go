@@ -100,7 +100,7 @@ func (c *Client) ask(ctx context.Context, t *target, q *watchword.Query) (*watch
 		c.keys.accepted(cred)
 	}
 	c.compareClocks(ctx, r, time.Now())
-	return c.read(t, q, r)
+	return c.read(within, t, q, r)
 }
 
 // credential is whose asks: ours, or the caller's own exactly as it came.
@@ -199,7 +199,7 @@ func (c *Client) attempt(ctx context.Context, t *target, q *watchword.Query, cre
 	a.trace.GotConn, a.trace.GotFirstResponseByte = a.gotConn, a.gotByte
 	req := t.request.WithContext(httptrace.WithClientTrace(ctx, &a.trace))
 	// A reader of a type that net/http knows to be memory: header and body leave in one write.
-	req.Header, req.Body, req.ContentLength = headers(q, cred), io.NopCloser(&a.body), int64(len(form))
+	req.Header, req.Body, req.ContentLength = c.headers(q, cred), io.NopCloser(&a.body), int64(len(form))
 	resp, err := c.transport.Load().RoundTrip(req) // no http.Client: it follows redirects and puts URLs into errors
 	if err != nil {
 		return reply{}, err
@@ -213,14 +213,23 @@ func (c *Client) attempt(ctx context.Context, t *target, q *watchword.Query, cre
 
 var (
 	acceptJSON = []string{"application/json"}
+	acceptJWT  = []string{"application/token-introspection+jwt"} // and nothing else: a choice would be a way down (RFC 9701 §4)
 	identity   = []string{"identity"}
 	formType   = []string{"application/x-www-form-urlencoded"}
 	agent      = []string{"watchword"}
 )
 
-func headers(q *watchword.Query, cred *credential) http.Header {
+// accept is the one media type of an answer.
+func (c *Client) accept() []string {
+	if c.config.Signed != nil {
+		return acceptJWT
+	}
+	return acceptJSON
+}
+
+func (c *Client) headers(q *watchword.Query, cred *credential) http.Header {
 	h := make(http.Header, 6)
-	h["Accept"], h["Accept-Encoding"], h["Content-Type"], h["User-Agent"] = acceptJSON, identity, formType, agent
+	h["Accept"], h["Accept-Encoding"], h["Content-Type"], h["User-Agent"] = c.accept(), identity, formType, agent
 	h["Cache-Control"] = []string{"max-age=" + strconv.FormatInt(bound(q), 10)}
 	if cred.authorization != nil {
 		h["Authorization"] = cred.authorization

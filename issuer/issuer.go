@@ -42,9 +42,14 @@ type Config struct {
 	Leeway                time.Duration    // how far clocks may differ when exp and nbf are read; zero: not at all; at most a minute
 	Skew                  time.Duration    // how far the server's clock may differ from ours before Logger hears of it; zero: only by what Date cannot tell
 	TLS                   TLS
+	Signed                Open                                     // asks for signed answers (RFC 9701), accepts no other, and reads them; nil: plain JSON
 	Observe               func(outcome string, took time.Duration) // called after every asking that called the server (Outcomes); nil: nobody looks
 	Logger                *slog.Logger                             // hears of discovery and its failures; nil: nobody
 }
+
+// Open verifies a signed answer (RFC 9701 §5) to a question that left us at asked, and returns the introspection
+// response in it. Errors are *watchword.Error. (*jose.Responses).Open is one.
+type Open func(ctx context.Context, jwt []byte, asked time.Time) (response []byte, err error)
 
 // TLS is how connections are protected, at least with TLS 1.2. The zero value trusts the system's authorities and has
 // no certificate of its own.
@@ -166,6 +171,9 @@ func (c *Client) Shape() watchword.Issuer {
 		where = "discovered"
 	}
 	asking := fmt.Sprintf("%q %v %v", []string{where, c.config.Issuer, c.config.Auth.method, c.config.Auth.id, c.config.Hint}, c.config.Quirks, c.config.Leeway)
+	if c.config.Signed != nil {
+		asking += " signed"
+	}
 	return watchword.Issuer{Name: c.config.Name, ID: c.config.Issuer, Prefixes: slices.Clone(c.config.Prefixes), Asking: asking}
 }
 

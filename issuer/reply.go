@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -49,11 +50,11 @@ func readReply(resp *http.Response, buf *bytes.Buffer) (reply, error) {
 }
 
 // read is the table of statuses.
-func (c *Client) read(t *target, q *watchword.Query, r reply) (*watchword.Answer, error) {
+func (c *Client) read(ctx context.Context, t *target, q *watchword.Query, r reply) (*watchword.Answer, error) {
 	failure, cause := watchword.ProtocolError, error(nil)
 	switch s := r.status; {
 	case s == http.StatusOK:
-		return c.answer(t, r)
+		return c.answer(ctx, t, r)
 	case s == http.StatusUnauthorized || s == http.StatusForbidden:
 		if q.Credential != nil {
 			err := c.fail(watchword.ClientRejected, fmt.Errorf("%s: status %d to a caller's own credential", t.name, s))
@@ -145,21 +146,30 @@ func age(h http.Header) (oldest time.Duration, err error) {
 }
 
 // answer reads a 200 (RFC 7662 §2.2).
-func (c *Client) answer(t *target, r reply) (*watchword.Answer, error) {
-	a, err := c.parse(r)
+func (c *Client) answer(ctx context.Context, t *target, r reply) (*watchword.Answer, error) {
+	a, err := c.parse(ctx, r)
+	if e, is := errors.AsType[*watchword.Error](err); is {
+		e.Cause = fmt.Errorf("%s: %w", t.name, e.Cause)
+		return nil, e
+	}
 	if err != nil {
 		return nil, c.fail(watchword.ProtocolError, fmt.Errorf("%s: %w", t.name, err))
 	}
 	return a, nil
 }
 
-func (c *Client) parse(r reply) (*watchword.Answer, error) {
-	if err := r.is(acceptJSON...); err != nil {
+func (c *Client) parse(ctx context.Context, r reply) (*watchword.Answer, error) {
+	if err := r.is(c.accept()...); err != nil {
 		return nil, err
 	}
 	old, err := age(r.header)
 	if err != nil {
 		return nil, err
+	}
+	if c.config.Signed != nil {
+		if r.body, err = c.config.Signed(ctx, r.body, r.asked.Add(-old)); err != nil {
+			return nil, err
+		}
 	}
 	a, err := watchword.ParseAnswer(r.body, watchword.Evidence{
 		Issuer: c.config.Name, Asked: r.asked, Age: old, Leeway: c.config.Leeway, Quirks: c.config.Quirks})

@@ -36,6 +36,16 @@ type Signer struct{ sign jose.Signer }
 // (RSA of at least 2048 bits), ES256, ES384, ES512 (each with its curve) or EdDSA (Ed25519). kid goes into every
 // header; empty: none does, and the server must know a single key of ours. Errors say nothing of the key's content.
 func NewSigner(key []byte, alg, kid string) (*Signer, error) {
+	// The type keeps an assertion from being taken for another kind of JWT of the same key (RFC 8725 §3.11;
+	// draft-ietf-oauth-rfc7523bis §4).
+	s, err := signer(key, alg, kid, "client-authentication+jwt")
+	if err != nil {
+		return nil, err
+	}
+	return &Signer{s}, nil
+}
+
+func signer(key []byte, alg, kid string, typ jose.ContentType) (jose.Signer, error) {
 	private, err := parse(key)
 	if err != nil {
 		return nil, err
@@ -43,9 +53,7 @@ func NewSigner(key []byte, alg, kid string) (*Signer, error) {
 	if err := fits(private, alg); err != nil {
 		return nil, err
 	}
-	// The type keeps an assertion from being taken for another kind of JWT of the same key (RFC 8725 §3.11;
-	// draft-ietf-oauth-rfc7523bis §4).
-	o := new(jose.SignerOptions).WithType("client-authentication+jwt")
+	o := new(jose.SignerOptions).WithType(typ)
 	if kid != "" {
 		o = o.WithHeader("kid", kid)
 	}
@@ -53,7 +61,7 @@ func NewSigner(key []byte, alg, kid string) (*Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the key cannot sign %s", alg)
 	}
-	return &Signer{s}, nil
+	return s, nil
 }
 
 // Format prints REDACTED for every verb.
