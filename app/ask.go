@@ -110,23 +110,17 @@ func (c *Config) asked(q *Question) ([][]watchword.Route, error) {
 func (c *Config) sources(ctx context.Context, logger *slog.Logger) (issuer.Router, []watchword.Issuer, error) {
 	router, shapes := issuer.Router{}, []watchword.Issuer{}
 	for i := range c.Issuers {
-		one, err := issuer.New(c.Issuers[i].config(logger))
+		one, keys, source, err := c.Issuers[i].connect(c.Issuers[i].config(logger), nil, logger)
 		if err != nil {
 			return nil, nil, err
 		}
 		if err := one.Discover(ctx); err != nil {
 			logger.Warn("an issuer is not discovered", "issuer", c.Issuers[i].Name, "error", err)
 		}
-		keys, err := c.Issuers[i].keys(one, nil, logger)
-		if err != nil {
-			return nil, nil, err
-		}
 		if keys != nil && c.Issuers[i].verifies() {
 			_ = keys.Refresh(ctx) // the log hears of it; then the question says what that means
 		}
-		if router[c.Issuers[i].Name], err = c.Issuers[i].chain(one, keys); err != nil {
-			return nil, nil, err
-		}
+		router[c.Issuers[i].Name] = source
 		shapes = append(shapes, c.Issuers[i].shape(one))
 	}
 	return router, shapes, nil

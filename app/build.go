@@ -109,7 +109,7 @@ func (a *App) assemble(c *Config) (*parts, error) {
 	}
 	note(p.openDecisions(a))
 	if c.Introspection != nil {
-		p.handlers["introspection"], err = introspection.New(c.introspectionConfig(&a.verifier))
+		p.handlers["introspection"], err = c.introspectionDoor(&a.verifier)
 		note(err)
 	}
 	if c.ForwardAuth != nil {
@@ -253,6 +253,16 @@ func (c *Config) introspectionConfig(v door.Verifier) introspection.Config {
 		d.Callers = append(d.Callers, introspection.Caller{Name: caller.Policy.Name, ClientID: caller.ClientID, Secrets: caller.Secret.Resolve, Claims: caller.Claims})
 	}
 	return d
+}
+
+// introspectionDoor also reads the key with which the door signs.
+func (c *Config) introspectionDoor(v door.Verifier) (*introspection.Door, error) {
+	d := c.introspectionConfig(v)
+	var err error
+	if d.Sign, err = c.Introspection.Signing.sign(); err != nil {
+		return nil, fmt.Errorf("introspection: signing: %w", err)
+	}
+	return introspection.New(d)
 }
 
 func (c *Config) forwardAuthConfig(v door.Verifier, dropped func(header string)) forwardauth.Config {

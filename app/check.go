@@ -63,6 +63,7 @@ func (c *Config) checkIssuers(r *reader) {
 		}
 		c.checkClientAuth(r, path, is, plainHTTP)
 		c.checkJWT(r, path, is)
+		c.checkResponse(r, path, is)
 	}
 }
 
@@ -273,6 +274,9 @@ func (c *Config) checkIntrospection(r *reader) {
 	}
 	if d.Forward && len(c.Issuers) == 1 && !c.Issuers[0].introspects() {
 		r.silent(r.at(path+".forward_caller_auth"), "needs an issuer that introspects: there is nobody to show a caller's credential to", "write callers")
+	}
+	if d.Forward {
+		r.inert(path+".signing", "forward_caller_auth does not tell for whom to sign", "write callers, or remove it")
 	}
 	names := map[string]string{}
 	for i := range d.Callers {

@@ -60,6 +60,7 @@ type Issuer struct {
 	Quirks             watchword.Quirks
 	JWKS               string // where its keys are; empty: discovered from ID
 	JWT                JWT
+	Response           Response
 }
 
 // ClientAuth is how we authenticate to an authorization server; which fields count depends on Method. An empty Method
@@ -92,6 +93,7 @@ type Introspection struct {
 	Paths      []string
 	Callers    []Caller
 	Forward    bool // the callers' own credentials go to the one issuer
+	Signing    *Signing
 }
 
 // Caller may ask the introspection door. Policy is what it gets to see; its name is the client_id or the name.

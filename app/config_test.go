@@ -149,7 +149,7 @@ func TestT9LaterFeaturesAreRefusedByName(t *testing.T) {
 	later("cache.l2", base+"cache: {l2: {redis: {address: 127.0.0.1:6379}}}\n")
 	later("doors.events", base+"  events: {listen: 127.0.0.1:8083}\n")
 	later("admin.operators", base+"admin: {listen: 127.0.0.1:9090, operators: [{name: ops}]}\n")
-	for _, k := range []string{"settle", "max_token_life", "revocation_endpoint", "selector_claims", "covering", "guard", "storm", "introspection_response"} {
+	for _, k := range []string{"settle", "max_token_life", "revocation_endpoint", "selector_claims", "covering", "guard", "storm"} {
 		later("issuers[0]."+k, issuer(k+": {a: 1}"))
 	}
 	for _, k := range []string{"tiers", "recheck"} {

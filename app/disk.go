@@ -28,11 +28,15 @@ func (c *Config) secrets() iter.Seq2[string, Secret] {
 				key = "token"
 			}
 			if !is.ClientAuth.Secret.IsZero() && !yield(path+key, is.ClientAuth.Secret) ||
-				!is.ClientAuth.PrivateKey.IsZero() && !yield(path+"private_key", is.ClientAuth.PrivateKey) {
+				!is.ClientAuth.PrivateKey.IsZero() && !yield(path+"private_key", is.ClientAuth.PrivateKey) ||
+				!is.Response.Decryption.IsZero() && !yield(fmt.Sprintf("issuers[%d].introspection_response.decryption_key", i), is.Response.Decryption) {
 				return
 			}
 		}
 		if c.Introspection != nil {
+			if s := c.Introspection.Signing; s != nil && !yield("doors.introspection.signing.key", s.Key) {
+				return
+			}
 			for i, caller := range c.Introspection.Callers {
 				path := fmt.Sprintf("doors.introspection.callers[%d].", i)
 				key := "client_secret"
@@ -102,7 +106,7 @@ func (c *Config) onDisk(r *reader) {
 				if strings.ContainsFunc(v, func(c rune) bool { return c <= ' ' || c > '~' }) {
 					r.silent(r.at(path), "is no bearer token: it holds a space, a control or a character outside ASCII", "write it again, on one line")
 				}
-			case strings.HasSuffix(path, ".private_key"):
+			case strings.HasSuffix(path, ".private_key"), strings.HasSuffix(path, ".decryption_key"), strings.HasSuffix(path, ".signing.key"):
 				if block, _ := pem.Decode([]byte(v)); block == nil || !strings.HasSuffix(block.Type, "PRIVATE KEY") {
 					r.silent(r.at(path), "is no private key in PEM", "write a file that begins with -----BEGIN PRIVATE KEY-----")
 				}

@@ -48,7 +48,7 @@ var staleness = func() kind[time.Duration] {
 func (is *Issuer) introspects() bool { return is.Endpoint != issuer.NoIntrospection }
 
 // verifies reports whether the keys of is are always needed.
-func (is *Issuer) verifies() bool { return is.JWT.Mode != "off" }
+func (is *Issuer) verifies() bool { return is.JWT.Mode != "off" || is.Response.Signed }
 
 // keys are the public keys of is; nil: nothing says where they are. They are fetched over its own connections.
 func (is *Issuer) keys(asks *issuer.Client, observe func(outcome string, keys int), logger *slog.Logger) (*jose.Keys, error) {
@@ -86,8 +86,8 @@ func (is *Issuer) chain(asks watchword.Source, keys *jose.Keys) (watchword.Sourc
 // shape also says how its JWTs are verified: an answer that other keys vouched for is another answer.
 func (is *Issuer) shape(asks *issuer.Client) watchword.Issuer {
 	shape := asks.Shape()
-	if is.JWT.Mode != "off" {
-		shape.Asking += fmt.Sprintf(" jwt %v %q", is.JWT, is.JWKS)
+	if is.verifies() {
+		shape.Asking += fmt.Sprintf(" jwt %v %q %v %v %q", is.JWT, is.JWKS, is.Response.Signed, is.Response.Algorithms, is.Response.Audience)
 	}
 	return shape
 }
@@ -96,9 +96,11 @@ func (c *Config) checkJWT(r *reader, path string, is *Issuer) {
 	jwt := path + ".jwt"
 	switch {
 	case is.JWT.Mode == "off":
-		r.inert(jwt+".keys_max_age", "mode is off", "write mode, or remove it")
+		if !is.verifies() {
+			r.inert(jwt+".keys_max_age", "mode is off", "write mode, or remove it")
+			r.inert(path+".jwks_uri", "nothing of this issuer is verified here", "remove it, or write jwt")
+		}
 		r.inert(jwt+".algorithms", "mode is off", "write mode, or remove it")
-		r.inert(path+".jwks_uri", "nothing of this issuer is verified here", "remove it, or write jwt")
 		if !is.introspects() {
 			r.silent(r.at(path+".introspection_endpoint"), "is none, and jwt.mode is off: no token of it could be accepted", "write jwt: {mode: local_first}, or where it introspects")
 		}

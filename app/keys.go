@@ -52,8 +52,9 @@ var issuerKeys = object([]row[Issuer]{
 	key("jwks_uri", text("URL", "write the https URL of its key set", webURL), func(i *Issuer) *string { return &i.JWKS },
 		"Where its public keys are (RFC 7517 §5): https, or http on loopback. Absent: discovered from `issuer`."),
 	key("jwt", jwtKeys, func(i *Issuer) *JWT { return &i.JWT }, "Its JWT access tokens (RFC 9068), verified here. [docs/jwt.md](jwt.md) says what that is worth."),
+	key("introspection_response", responseKeys, func(i *Issuer) *Response { return &i.Response }, "How it answers."),
 }, "settle", "max_token_life", "revocation_endpoint", "selector_claims", "covering",
-	"guard", "storm", "introspection_response")
+	"guard", "storm")
 
 var clientAuthKeys = object([]row[ClientAuth]{
 	key("method", word("client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth", "bearer", "none"),
@@ -189,6 +190,8 @@ var introspectionKeys = object([]row[Introspection]{
 	key("path", oneOrList(text("path", "write an absolute path such as /introspect", pathExact)), func(d *Introspection) *[]string { return &d.Paths }, "Where it answers.").or("/introspect"),
 	key("callers", list(callerKeys), func(d *Introspection) *[]Caller { return &d.Callers }, "Who may ask; each entry is that caller's policy."),
 	key("forward_caller_auth", boolean, func(d *Introspection) *bool { return &d.Forward }, "Instead of callers: each caller's own credential goes to the AS, and its answers serve that credential only. Needs exactly one issuer.").or("false"),
+	key("signing", optional(signingKeys), func(d *Introspection) **Signing { return &d.Signing },
+		"Sign answers for callers that send `Accept: application/token-introspection+jwt` (RFC 9701). Absent: that header is ignored."),
 	key("tls", optional(tlsInKeys), func(d *Introspection) **TLS { return &d.TLS }, tlsDoc),
 	key("socket_mode", socketMode, func(d *Introspection) *uint32 { return &d.SocketMode }, modeDoc),
 })

@@ -15,7 +15,6 @@ import (
 
 	"github.com/watchword-dev/watchword"
 	"github.com/watchword-dev/watchword/door/forwardauth"
-	"github.com/watchword-dev/watchword/door/introspection"
 	"github.com/watchword-dev/watchword/issuer"
 	"github.com/watchword-dev/watchword/jose"
 )
@@ -165,15 +164,11 @@ func (c *Config) rehearse(r *reader) {
 	}
 	var shapes []watchword.Issuer
 	for i := range c.Issuers {
-		one, err := issuer.New(c.Issuers[i].config(slog.New(slog.DiscardHandler)))
+		quiet := slog.New(slog.DiscardHandler)
+		one, _, _, err := c.Issuers[i].connect(c.Issuers[i].config(quiet), nil, quiet)
 		note(fmt.Sprintf("issuers[%d]", i), err)
 		if err == nil {
 			shapes = append(shapes, c.Issuers[i].shape(one))
-			keys, err := c.Issuers[i].keys(one, nil, slog.New(slog.DiscardHandler))
-			if err == nil {
-				_, err = c.Issuers[i].chain(one, keys)
-			}
-			note(fmt.Sprintf("issuers[%d].jwt", i), err)
 		}
 	}
 	if len(r.mistakes) > 0 {
@@ -182,7 +177,7 @@ func (c *Config) rehearse(r *reader) {
 	v, err := watchword.New(c.judgement(issuer.Router{}, shapes, nil))
 	note("policies", err)
 	if c.Introspection != nil {
-		_, err = introspection.New(c.introspectionConfig(v))
+		_, err = c.introspectionDoor(v)
 		note("doors.introspection", err)
 	}
 	if c.ForwardAuth != nil {
@@ -195,7 +190,7 @@ func (c *Config) rehearse(r *reader) {
 type client struct {
 	*issuer.Client
 	section *Issuer
-	ca      []byte
+	read    []byte             // of files that are read once: the CA, the decryption key
 	keys    *jose.Keys         // nil: nothing says where they are
 	source  watchword.Source   // what answers for it: the Client, and what stands before it
 	stop    context.CancelFunc // of its discovery; nil: none runs
@@ -207,13 +202,20 @@ func (a *App) client(is *Issuer, logger *slog.Logger) (*client, error) {
 	next := &client{section: is}
 	if is.CA != "" {
 		var err error
-		if next.ca, err = readFile(is.CA, maxPEMBytes); err != nil {
+		if next.read, err = readFile(is.CA, maxPEMBytes); err != nil {
 			return nil, fmt.Errorf("issuer %q: tls: ca: %w", is.Name, err)
 		}
 	}
+	if !is.Response.Decryption.IsZero() {
+		key, err := is.Response.Decryption.Resolve()
+		if err != nil {
+			return nil, fmt.Errorf("issuer %q: introspection_response: decryption_key: %w", is.Name, err)
+		}
+		next.read = append(next.read, key[0]...)
+	}
 	if now := a.now.Load(); now != nil {
 		for _, old := range now.clients {
-			if reflect.DeepEqual(old.section, is) && bytes.Equal(old.ca, next.ca) {
+			if reflect.DeepEqual(old.section, is) && bytes.Equal(old.read, next.read) {
 				return old, nil
 			}
 		}
@@ -221,12 +223,6 @@ func (a *App) client(is *Issuer, logger *slog.Logger) (*client, error) {
 	var err error
 	c := is.config(logger)
 	c.Observe = a.metrics.Asked(is.Name)
-	if next.Client, err = issuer.New(c); err != nil {
-		return next, err
-	}
-	if next.keys, err = is.keys(next.Client, a.metrics.KeysFetched(is.Name), logger); err != nil {
-		return next, err
-	}
-	next.source, err = is.chain(next.Client, next.keys)
+	next.Client, next.keys, next.source, err = is.connect(c, a.metrics.KeysFetched(is.Name), logger)
 	return next, err
 }

@@ -19,6 +19,7 @@ type exchange struct {
 	form form
 	body []byte
 	out  []byte
+	sign Sign // nil: the answer is JSON
 }
 
 var exchanges = sync.Pool{New: func() any {

@@ -21,6 +21,7 @@ type Config struct {
 	Verifier door.Verifier
 	Paths    []string // compared exactly; any other is 404
 	Callers  []Caller // who may ask; empty: those whom the authorization server lets
+	Sign     Sign     // makes signed answers (RFC 9701) for callers that ask for them; nil: nobody gets one, whatever it asks for
 	Forward  string   // a policy of one issuer, by its name in watchword.Config.Callers, under which each caller's own credential goes to that issuer; empty: Callers
 }
 
@@ -32,6 +33,10 @@ type Caller struct {
 	Claims   []string                 // the members shown besides active, where exp stands for expires_in too; empty: all
 }
 
+// Sign makes a JWT of an introspection response, for the caller that audience names: its ClientID, or its Name where it
+// has none. (*jose.ResponseSigner).Sign is one.
+type Sign func(audience string, response []byte) (jwt string, err error)
+
 // Door is the http.Handler. Immutable and safe for concurrent use: to let in other callers or secrets, make a new one.
 //
 // It reads 64 KiB of a body at most; how long that may take is the http.Server's ReadTimeout.
@@ -40,6 +45,7 @@ type Door struct {
 	paths    []string
 	callers  *credentials
 	forward  *caller // nil: callers decides
+	sign     Sign    // nil: never
 }
 
 // New makes a Door, or reports every mistake of c at once.
@@ -62,8 +68,10 @@ func New(c Config) (*Door, error) {
 		mistake("nobody may ask: name Callers, or a policy in Forward (RFC 7662 §2.1: the endpoint must be protected)")
 	case len(c.Callers) > 0 && c.Forward != "":
 		mistake("Callers and Forward exclude each other: keep one")
+	case c.Sign != nil && c.Forward != "":
+		mistake("Sign does not go with Forward: a signed answer names its audience, and who asks is not known here")
 	}
-	d := &Door{verifier: c.Verifier, paths: slices.Clone(c.Paths)}
+	d := &Door{verifier: c.Verifier, paths: slices.Clone(c.Paths), sign: c.Sign}
 	if c.Forward != "" {
 		d.forward = &caller{policy: c.Forward}
 	}
@@ -80,6 +88,7 @@ func New(c Config) (*Door, error) {
 // Shared header values: nobody may write to them.
 var (
 	typeJSON = []string{"application/json"}
+	typeJWT  = []string{"application/token-introspection+jwt"} // RFC 9701 §5
 	noStore  = []string{"no-store"}
 	allow    = []string{http.MethodPost}
 )
@@ -105,9 +114,16 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer x.release()
 	ask := watchword.Request{Door: "introspection", Caller: stranger, Peer: door.Peers(nil).Client(r.RemoteAddr, nil)}
 	ask.ID, ask.Trace = door.Trace(w, r)
+	x.sign = nil
+	if d.sign != nil && wantsJWT(r.Header["Accept"]) {
+		x.sign = d.sign
+	}
 	who, no := d.read(r, x)
 	if who != nil {
 		ask.Caller = who.policy
+	}
+	if x.sign != nil && who == nil && no != nil && len(r.Header["Authorization"]) == 0 && !x.form.secret() {
+		no = badRequest // RFC 9701 §5: without a credential there is no audience, and no way down to plain JSON
 	}
 	if no != nil {
 		ask.Problem = no.reason

@@ -30,16 +30,16 @@ func (x *exchange) answer(w http.ResponseWriter, who *caller, d *watchword.Decis
 		}
 		left, known := d.Answer.Remaining(time.Now())
 		if !d.Answer.Active() || known && left <= 0 { // it may have ended since it was judged
-			writeInactive(w)
+			x.inactive(w, who)
 			return
 		}
 		x.active(who, d.Answer, left, known)
 		h := w.Header()
 		h["Age"] = age(d.Age)
 		door.Degraded(h, d.Degraded)
-		x.write(w)
+		x.write(w, who)
 	case http.StatusUnauthorized, http.StatusForbidden:
-		writeInactive(w)
+		x.inactive(w, who)
 	case http.StatusBadRequest:
 		badRequest.write(w)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -74,13 +74,34 @@ func (x *exchange) active(who *caller, a *watchword.Answer, left time.Duration, 
 	x.out = append(out, '}')
 }
 
-func (x *exchange) write(w http.ResponseWriter) {
+func (x *exchange) write(w http.ResponseWriter, who *caller) {
 	h := w.Header()
 	h["Content-Type"] = typeJSON
+	if x.sign != nil {
+		jwt, err := x.sign(who.audience, x.out)
+		if err != nil {
+			h["Age"] = nil
+			writeError(w, http.StatusInternalServerError, ourFault)
+			return
+		}
+		h["Content-Type"] = typeJWT
+		x.out = append(x.out[:0], jwt...)
+	}
 	if len(x.out) > buffered { // else it would go out in chunks
 		h["Content-Length"] = []string{strconv.Itoa(len(x.out))}
 	}
 	_, _ = w.Write(x.out) // a caller that is gone reads nothing
+}
+
+// inactive is writeInactive, signed where that was asked for.
+func (x *exchange) inactive(w http.ResponseWriter, who *caller) {
+	if x.sign == nil {
+		writeInactive(w)
+		return
+	}
+	w.Header()["Age"] = age(0)
+	x.out = append(x.out[:0], inactive...)
+	x.write(w, who)
 }
 
 // writeInactive is the one answer about a token that is nothing to the caller, whatever the reason. Its Age never
