@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -161,7 +162,7 @@ func (s *scanner) next(open byte) bool {
 }
 
 func (s *scanner) space() {
-	for s.i < len(s.json) && (s.json[s.i] == ' ' || s.json[s.i] == '\t' || s.json[s.i] == '\r' || s.json[s.i] == '\n') {
+	for s.i < len(s.json) && s.json[s.i] <= ' ' { // the grammar knows no other such byte here
 		s.i++
 	}
 }
@@ -177,25 +178,27 @@ func (s *scanner) skip(c byte) {
 // text reads a string with its quotes.
 func (s *scanner) text() string {
 	from := s.i
-	for s.i++; s.json[s.i] != '"'; s.i++ {
-		if s.json[s.i] == '\\' {
-			s.i++
+	for s.i++; ; {
+		end := s.i + strings.IndexByte(s.json[s.i:], '"')
+		escape := strings.IndexByte(s.json[s.i:end], '\\')
+		if escape < 0 {
+			s.i = end + 1
+			return s.json[from:s.i]
 		}
+		s.i += escape + 2 // what follows a backslash may be a quote that ends nothing
 	}
-	s.i++
-	return s.json[from:s.i]
 }
 
 // value reads one value of any type.
 func (s *scanner) value() string {
+	if s.json[s.i] == '"' {
+		return s.text()
+	}
 	from, depth := s.i, 0
 	for s.i < len(s.json) {
 		switch s.json[s.i] {
 		case '"':
 			s.text()
-			if depth == 0 {
-				return s.json[from:s.i]
-			}
 			continue
 		case '{', '[':
 			depth++
@@ -236,10 +239,7 @@ func (s *scanner) object(depth int) error {
 			return fmt.Errorf("a lone surrogate at byte %d", at)
 		}
 		name := unquote(quoted)
-		again := many[name]
-		for _, n := range list {
-			again = again || n == name
-		}
+		again := many[name] || slices.Contains(list, name)
 		if again {
 			return fmt.Errorf("a duplicate member%s at byte %d", known(name), at)
 		}
