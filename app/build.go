@@ -30,6 +30,8 @@ type App struct {
 	stdout, stderr io.Writer
 	digests        []byte // keys what leaves the process, where no deployment secret does
 	memory         *cache.Cache
+	store          driver        // what shared is kept in
+	shared         *cache.Shared // nil: this host shares nothing
 	metrics        *observe.Metrics
 	verifier       watchword.Verifier
 	doors          []*gate // in the order of the file: introspection, forward_auth, admin
@@ -71,7 +73,14 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.metrics = observe.NewMetrics(observe.MetricsConfig{Cache: a.lookAtCache, Log: logger})
+	if err := a.share(c, logger); err != nil {
+		return nil, err
+	}
+	watched := observe.MetricsConfig{Cache: a.lookAtCache, Log: logger}
+	if a.shared != nil {
+		watched.Shared = a.lookAtShared
+	}
+	a.metrics = observe.NewMetrics(watched)
 	a.doors = c.gates(logger)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -80,6 +89,7 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 		err = a.install(p)
 	}
 	if err != nil {
+		a.unshare()
 		a.memory.Close()
 		return nil, err
 	}
@@ -139,8 +149,11 @@ func (a *App) install(p *parts) error {
 	if p.decisions != nil {
 		observers = append(observers, p.decisions)
 	}
-	next := p.config.judgement(a.memory.Over(router, p.config.keep()), shapes, observers)
-	if err := a.verifier.Reconfigure(next); err != nil {
+	below, err := a.beneath(p.config, router, shapes)
+	if err == nil {
+		err = a.verifier.Reconfigure(p.config.judgement(a.memory.Over(below, p.config.keep()), shapes, observers))
+	}
+	if err != nil {
 		p.drop(a.now.Load())
 		return err
 	}

@@ -15,6 +15,7 @@ func (c *Config) check(r *reader) {
 	c.checkIssuers(r)
 	c.checkFreshness(r)
 	c.checkCache(r)
+	c.checkL2(r)
 	c.checkPolicies(r)
 	c.checkIntrospection(r)
 	c.checkForwardAuth(r)

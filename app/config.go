@@ -83,6 +83,7 @@ type Cache struct {
 	RefreshAfter     float64 // share of the bound
 	RefreshMinHits   int
 	RefreshPerSecond int
+	L2               *L2 // nil: nothing is shared
 }
 
 // Introspection is the RFC 7662 door.

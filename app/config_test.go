@@ -79,7 +79,7 @@ func TestBaseIsAccepted(t *testing.T) {
 	if is := c.Issuers[0]; is.Timeout != 2*time.Second || is.Hint != "access_token" || is.Skew != 2*time.Second || is.Leeway != 0 {
 		t.Errorf("defaults of an issuer: %+v", is)
 	}
-	if want := (Cache{64 << 20, 0, 4 << 20, 100, 1000, 0.75, 2, 50}); c.Cache != want {
+	if want := (Cache{64 << 20, 0, 4 << 20, 100, 1000, 0.75, 2, 50, nil}); c.Cache != want {
 		t.Errorf("defaults of the cache: %+v", c.Cache)
 	}
 	if want := (watchword.Freshness{MaxStaleness: 30 * time.Second}); c.Policies[0].Policy.Freshness != want || c.Introspection.Callers[0].Policy.Freshness != want {
@@ -146,7 +146,6 @@ func TestT9LaterFeaturesAreRefusedByName(t *testing.T) {
 	policy := func(more string) string { return change(t, base, "    require", "    "+more+"\n    require") }
 	later("revocation", base+"revocation: {log: /var/lib/watchword}\n")
 	later("canary", base+"canary: [{issuer: main}]\n")
-	later("cache.l2", base+"cache: {l2: {redis: {address: 127.0.0.1:6379}}}\n")
 	later("doors.events", base+"  events: {listen: 127.0.0.1:8083}\n")
 	later("admin.operators", base+"admin: {listen: 127.0.0.1:9090, operators: [{name: ops}]}\n")
 	for _, k := range []string{"settle", "max_token_life", "revocation_endpoint", "selector_claims", "covering", "guard", "storm"} {

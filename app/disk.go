@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/cache"
 )
 
 const (
@@ -48,8 +49,14 @@ func (c *Config) secrets() iter.Seq2[string, Secret] {
 				}
 			}
 		}
-		if !c.DeploymentSecret.IsZero() {
-			yield("deployment_secret", c.DeploymentSecret)
+		if !c.DeploymentSecret.IsZero() && !yield("deployment_secret", c.DeploymentSecret) {
+			return
+		}
+		if s := c.Cache.L2.redis().Password; !s.IsZero() && !yield("cache.l2.redis.password", s) {
+			return
+		}
+		if s := c.Cache.L2.nats().Password; !s.IsZero() {
+			yield("cache.l2.nats.password", s)
 		}
 	}
 }
@@ -110,6 +117,8 @@ func (c *Config) onDisk(r *reader) {
 				if block, _ := pem.Decode([]byte(v)); block == nil || !strings.HasSuffix(block.Type, "PRIVATE KEY") {
 					r.silent(r.at(path), "is no private key in PEM", "write a file that begins with -----BEGIN PRIVATE KEY-----")
 				}
+			case path == "deployment_secret" && len(v) < cache.MinSecretBytes && c.Cache.L2 != nil:
+				r.silent(r.at(path), fmt.Sprintf("is shorter than %d bytes: it seals what cache.l2 shares, and could be guessed from a dump", cache.MinSecretBytes), "make one with `openssl rand -hex 32`")
 			case path == "deployment_secret" && len(v) < weakSecretBytes:
 				c.warnings = append(c.warnings, fmt.Sprintf("deployment_secret is shorter than %d bytes: whoever reads the logs could find it by trying", weakSecretBytes))
 			}
@@ -118,6 +127,11 @@ func (c *Config) onDisk(r *reader) {
 	for path, pair := range c.pairs() {
 		if _, err := pair.load(); err != nil {
 			r.silent(r.at(path), err.Error(), "write a certificate and its key, both in PEM")
+		}
+	}
+	if ca := c.Cache.L2.ca(); ca != "" {
+		if _, err := certPool(ca); err != nil {
+			r.silent(r.at("cache.l2"), err.Error(), "write a file of certificates in PEM")
 		}
 	}
 	for i, is := range c.Issuers {

@@ -20,8 +20,8 @@ var file = object([]row[Config]{
 	key("log", logKeys, func(c *Config) *Log { return &c.Log }, "What the process says about itself, on stderr."),
 	key("decision_log", decisionLogKeys, func(c *Config) *DecisionLog { return &c.DecisionLog },
 		"One JSON line for each decision. It holds no token: a keyed fingerprint stands for it."),
-	key("deployment_secret", secret(1), func(c *Config) *Secret { return &c.DeploymentSecret },
-		"Keys the fingerprints and pseudonyms that leave the process, so that they are the same on every instance and after a restart. Absent: random for the life of the process."),
+	key("deployment_secret", secret(2), func(c *Config) *Secret { return &c.DeploymentSecret },
+		"Keys the fingerprints and pseudonyms that leave the process, so that they are the same on every instance and after a restart, and seals what `cache.l2` shares. Two during a rotation: the first is used, and what the second sealed is still read. Absent: random for the life of the process."),
 	key("admin", adminKeys, func(c *Config) *Listen { return &c.Admin },
 		"The listener for operators: /metrics, /healthz, /readyz. Absent: none."),
 }, "revocation", "canary")
@@ -110,7 +110,8 @@ var cacheKeys = object([]row[Cache]{
 	key("inactive", inactiveKeys, self[Cache], "Inactive answers, remembered apart so that they displace no active one."),
 	key("unknown_tokens", unknownKeys, self[Cache], "What one peer may ask about tokens that turn out to be nothing: only an inactive answer for a token never seen active here is charged. Beyond it: `throttled`."),
 	key("refresh_ahead", refreshKeys, self[Cache], "Popular tokens are asked about again before their answer is too old."),
-}, "l2")
+	key("l2", optional(l2Keys), func(c *Cache) **L2 { return &c.L2 }, "Answers shared by the hosts of a fleet, sealed under deployment_secret, which it needs. Slow or gone, it fails and delays nothing."),
+})
 
 var inactiveKeys = object([]row[Cache]{
 	key("ttl", duration(0, time.Minute), func(c *Cache) *time.Duration { return &c.InactiveTTL },

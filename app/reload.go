@@ -110,7 +110,9 @@ func (c *Config) fixed() (all [][2]string) {
 	gate("doors.introspection", c.Introspection != nil, i.Listen, i.SocketMode, i.TLS)
 	gate("doors.forward_auth", c.ForwardAuth != nil, f.Listen, f.SocketMode, f.TLS)
 	gate("admin", c.Admin != Listen{}, c.Admin, 0, nil)
-	return append(all, [2]string{"cache", fmt.Sprintf("%+v", c.Cache)})
+	own := c.Cache
+	own.L2 = nil
+	return append(all, [2]string{"cache", fmt.Sprintf("%+v", own)}, [2]string{"cache.l2", c.Cache.L2.String()})
 }
 
 // meet lets new issuers be discovered before they serve, so that a reload does not begin with questions that nobody

@@ -149,6 +149,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.mu.Lock()
 	a.live = live
 	a.discover()
+	a.hear(live)
 	a.mu.Unlock()
 
 	hangup := make(chan os.Signal, 1)
@@ -213,6 +214,7 @@ func (a *App) close() {
 	a.live = nil
 	a.now.Load().drop(nil)
 	a.asking.Wait()
+	a.unshare()
 	a.memory.Close()
 }
 

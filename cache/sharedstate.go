@@ -44,7 +44,7 @@ func (s *Shared) count(r SharedResult) { s.stats[r].Add(1) }
 
 // Stats returns a look at s.
 func (s *Shared) Stats() SharedStats {
-	out := SharedStats{Offset: time.Duration(s.offset.Load()), InUse: s.open() == nil}
+	out := SharedStats{Offset: time.Duration(s.offset.Load()), InUse: s.inTime(time.Now()) == nil && s.breaker.failures.Load() < breakAfter}
 	for r := range out.Results {
 		out.Results[r] = s.stats[r].Load()
 	}

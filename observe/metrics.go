@@ -26,10 +26,18 @@ type CacheStats struct {
 	Lookups                        map[string]uint64 // since the start, by result: hit, miss, …
 }
 
+// SharedStats is a look at answers that a fleet shares.
+type SharedStats struct {
+	Results     map[string]uint64 // since the start: hit, miss, …
+	InUse       bool
+	ClockOffset time.Duration // the store's clock less ours
+}
+
 // MetricsConfig makes Metrics. The zero value is good.
 type MetricsConfig struct {
-	Cache func() CacheStats // called at every scrape, from any goroutine; nil: no metrics of a cache
-	Log   *slog.Logger      // what goes wrong while metrics are collected; nil: slog.Default
+	Cache  func() CacheStats  // called at every scrape, from any goroutine; nil: no metrics of a cache
+	Shared func() SharedStats // called at every scrape, from any goroutine; nil: nothing is shared
+	Log    *slog.Logger       // what goes wrong while metrics are collected; nil: slog.Default
 }
 
 // Metrics is every metric of one process, in a registry of its own. It is an Observer; its methods are safe for
@@ -86,6 +94,9 @@ func NewMetrics(c MetricsConfig) *Metrics {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	if c.Cache != nil {
 		m.registry.MustRegister(newCacheCollector(c.Cache))
+	}
+	if c.Shared != nil {
+		m.registry.MustRegister(newSharedCollector(c.Shared))
 	}
 	if m.log == nil {
 		m.log = slog.Default()

@@ -20,6 +20,8 @@ import (
 func used(t testing.TB) *Metrics {
 	m := NewMetrics(MetricsConfig{Cache: func() CacheStats {
 		return CacheStats{Entries: 3, Bytes: 2900, InactiveEntries: 1, InactiveBytes: 200, Lookups: map[string]uint64{"hit": 5, "miss": 4}}
+	}, Shared: func() SharedStats {
+		return SharedStats{Results: map[string]uint64{"hit": 2, "miss": 1}, InUse: true, ClockOffset: time.Millisecond}
 	}})
 	for _, d := range everyDecision(t, answer(t, `{"active":true}`)) {
 		m.Observe(watchword.Request{Door: "forward_auth"}, d, 0)
