@@ -17,8 +17,7 @@ type held struct {
 	issuer     string
 	end        int64 // when it may be dropped
 	next, prev *held
-	place      int   // in the heap of ends
-	written    int64 // position in the log; 0: not there
+	place      int // in the heap of ends
 	cost       int64
 	operator   bool // an operator's deny: never forgotten to make room
 }
@@ -44,6 +43,7 @@ type store struct {
 	oldest, newest *held
 	ends           ends
 	bytes          int64
+	live           int64 // of bytes, what the log needs
 	operator       int64 // of bytes, what operators deny
 }
 
@@ -58,7 +58,7 @@ func (s *store) add(r *held) {
 	}
 	s.newest = r
 	heap.Push(&s.ends, r)
-	s.bytes += r.cost
+	s.bytes, s.live = s.bytes+r.cost, s.live+int64(len(r.body))
 	if r.operator {
 		s.operator += r.cost
 	}
@@ -77,7 +77,7 @@ func (s *store) remove(r *held) {
 		s.newest = r.prev
 	}
 	heap.Remove(&s.ends, r.place)
-	s.bytes -= r.cost
+	s.bytes, s.live = s.bytes-r.cost, s.live-int64(len(r.body))
 	if r.operator {
 		s.operator -= r.cost
 	}
@@ -140,10 +140,7 @@ func (l *Ledger) apply(e *Event) (Outcome, error) {
 		return Refused, fmt.Errorf("%w: it happens in the future, by more than the issuer's skew: mind the clocks, or raise issuers[].skew", ErrRefused)
 	}
 	id := identity(e)
-	if have := l.store.byID[id]; have != nil {
-		if have.written == 0 { // what was not written when it came first is now
-			l.write(have)
-		}
+	if l.store.byID[id] != nil {
 		return Duplicate, nil
 	}
 	r := newHeld(b, id, e, nanos(now))
@@ -154,7 +151,7 @@ func (l *Ledger) apply(e *Event) (Outcome, error) {
 		return Full, ErrFull
 	}
 	l.hold(b, r, e, nanos(now))
-	l.write(r)
+	l.keep([]byte(r.body))
 	l.makeRoom()
 	return Applied, nil
 }

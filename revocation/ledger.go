@@ -217,7 +217,7 @@ func (l *Ledger) Reconfigure(issuers ...Issuer) error {
 		}
 	}
 	for name, b := range books {
-		b.known = b.known && left[name]
+		b.known, b.replayed = b.known && left[name], false
 	}
 	l.books.Store(&books)
 	return l.commit()
@@ -232,7 +232,11 @@ func newBook(is Issuer) *book {
 
 // begin lets b begin to be of use: of what came before, nothing is known but what was replayed.
 func (l *Ledger) begin(b *book) {
-	if !b.replayed && !b.issuer.Exempt {
+	switch {
+	case b.replayed:
+	case b.issuer.Exempt:
+		l.keep(forgottenLine(b.issuer.Name, time.Time{}))
+	default:
 		l.forget(b, time.Now())
 	}
 	b.known, b.replayed = true, false
