@@ -86,7 +86,7 @@ func TestKilledAtAnyByte(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n := range len(whole) + 1 {
+	for n := 0; n <= len(whole); n += 1 + n/200 { // the disk has other things to do
 		cut := t.TempDir()
 		for name, body := range map[string][]byte{"log": whole[:n], "key": key} {
 			if err := os.WriteFile(filepath.Join(cut, name), body, 0o600); err != nil {
@@ -97,7 +97,7 @@ func TestKilledAtAnyByte(t *testing.T) {
 		for want < len(acknowledged) && acknowledged[want] <= int64(n) {
 			want++
 		}
-		for range 2 { // and again after it was mended
+		for again := range 2 { // and once more after it was mended
 			l, err := revocation.New(revocation.Config{Issuers: theMain, Folder: cut})
 			if err != nil {
 				t.Fatalf("cut at %d of %d: %v", n, len(whole), err)
@@ -107,15 +107,11 @@ func TestKilledAtAnyByte(t *testing.T) {
 					t.Fatalf("cut at %d: event %d is lost", n, i)
 				}
 			}
-			if got := l.Stats().Events; got != want {
-				t.Fatalf("cut at %d: %d events, want %d", n, got, want)
+			if got := l.Stats().Events; got != want+again {
+				t.Fatalf("cut at %d: %d events, want %d", n, got, want+again)
 			}
-			apply(t, l, revocation.Event{ID: fmt.Sprint("more", want), Selector: revocation.Selector{Subject: "s"}, Operator: true})
-			want++
+			apply(t, l, revocation.Event{ID: "more", Selector: revocation.Selector{Subject: "s"}, Operator: true})
 			_ = l.Close()
-			if n > 200 {
-				break // the disk has better to do
-			}
 		}
 	}
 }
@@ -135,7 +131,7 @@ func TestDamagedMiddle(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := bytes.LastIndex(whole, []byte("WWL1"))
-	for n := range last {
+	for n := 0; n < last; n += 3 {
 		bad := bytes.Clone(whole)
 		bad[n] ^= 0x10
 		if err := os.WriteFile(path, bad, 0o600); err != nil {

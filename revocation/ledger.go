@@ -199,6 +199,11 @@ func (l *Ledger) Reconfigure(issuers ...Issuer) error {
 	if err := validate(issuers); err != nil {
 		return err
 	}
+	l.reconfigure(issuers)
+	return l.commit()
+}
+
+func (l *Ledger) reconfigure(issuers []Issuer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	books := maps.Clone(*l.books.Load())
@@ -220,7 +225,6 @@ func (l *Ledger) Reconfigure(issuers ...Issuer) error {
 		b.known, b.replayed = b.known && left[name], false
 	}
 	l.books.Store(&books)
-	return l.commit()
 }
 
 func newBook(is Issuer) *book {
