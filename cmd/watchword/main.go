@@ -22,7 +22,7 @@ const (
 	exitDone    = 0 // done, or drained after SIGTERM or SIGINT; check: accepted
 	exitFailed  = 1 // a failure at run time
 	exitUsage   = 2 // a wrong flag or configuration
-	exitRefused = 3 // check: refused
+	exitRefused = 3 // check: refused; revoke: the operator may not
 	exitUnknown = 4 // check: nobody knows
 	exitBroken  = 5 // drill: a promise broke
 )
@@ -38,6 +38,7 @@ type cli struct {
 	Demo       demoCmd       `cmd:"" help:"Run an authorization server, all doors and a sample API on loopback, and print lines to try."`
 	Check      checkCmd      `cmd:"" help:"Decide about one token and explain the decision line by line."`
 	Drill      drillCmd      `cmd:"" help:"Play a failure against a running Watchword, or one of the drill's own, and say which promises held."`
+	Revoke     revokeCmd     `cmd:"" help:"Revoke tokens at a running instance and its fleet. The operator's secret is in WATCHWORD_OPERATOR."`
 	Config     configCmd     `cmd:"" help:"Check, describe or begin a configuration file."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
@@ -112,10 +113,19 @@ func report(e *env, err error) int {
 		fmt.Fprintf(e.stderr, "watchword: %v\n", err)
 		return exitUsage
 	}
-	var bad usageError
 	fmt.Fprintf(e.stderr, "watchword: %v\n", err)
-	if errors.As(err, &bad) {
+	return statusOf(err)
+}
+
+// statusOf is the exit status of an error.
+func statusOf(err error) int {
+	var bad usageError
+	var no refusedError
+	switch {
+	case errors.As(err, &bad):
 		return exitUsage
+	case errors.As(err, &no):
+		return exitRefused
 	}
 	return exitFailed
 }
