@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -23,6 +24,7 @@ import (
 	"github.com/watchword-dev/watchword/issuer"
 	"github.com/watchword-dev/watchword/jose"
 	"github.com/watchword-dev/watchword/observe"
+	"github.com/watchword-dev/watchword/revocation"
 )
 
 // App is a Watchword. Make it with Build. What outlives a reload is here; what a reload replaces is its parts.
@@ -32,9 +34,11 @@ type App struct {
 	memory         *cache.Cache
 	store          driver        // what shared is kept in
 	shared         *cache.Shared // nil: this host shares nothing
+	ledger         *revocation.Ledger
+	publisher      revocation.Publisher // where what comes in becomes durable: the ledger itself
 	metrics        *observe.Metrics
 	verifier       watchword.Verifier
-	doors          []*gate // in the order of the file: introspection, forward_auth, admin
+	doors          []*gate // in the order of the file: introspection, forward_auth, events, admin
 
 	state  atomic.Int32          // starting, serving, draining
 	now    atomic.Pointer[parts] // changed under mu only
@@ -56,6 +60,7 @@ type parts struct {
 	clients   []*client
 	decisions *observe.DecisionLog // nil: none
 	sink      io.Closer            // of decisions; nil: not ours to close
+	hearing   *hearing             // nil: no events door
 	handlers  map[string]http.Handler
 	certs     map[string]*tls.Certificate
 }
@@ -66,7 +71,9 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 	a := &App{stdout: &locked{w: stdout}, stderr: &locked{w: stderr}, digests: make([]byte, 32)}
 	_, _ = rand.Read(a.digests) // never fails (crypto/rand)
 	var err error
-	if a.memory, err = cache.New(c.Cache.config()); err != nil {
+	remember := c.Cache.config()
+	remember.OnInactive = func(q watchword.Query, answer *watchword.Answer) { a.ledger.Doubt(q, answer) }
+	if a.memory, err = cache.New(remember); err != nil {
 		return nil, err
 	}
 	logger, err := observe.NewLogger(a.stderr, observe.LoggerConfig{Level: c.Log.Level, Format: c.Log.Format})
@@ -76,11 +83,16 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 	if err := a.share(c, logger); err != nil {
 		return nil, err
 	}
-	watched := observe.MetricsConfig{Cache: a.lookAtCache, Log: logger}
+	watched := observe.MetricsConfig{Cache: a.lookAtCache, Proven: a.proven, Log: logger}
 	if a.shared != nil {
 		watched.Shared = a.lookAtShared
 	}
 	a.metrics = observe.NewMetrics(watched)
+	if err := a.openLedger(c, logger); err != nil {
+		a.unshare()
+		a.memory.Close()
+		return nil, err
+	}
 	a.doors = c.gates(logger)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -90,6 +102,7 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 	}
 	if err != nil {
 		a.unshare()
+		_ = a.ledger.Close()
 		a.memory.Close()
 		return nil, err
 	}
@@ -126,7 +139,16 @@ func (a *App) assemble(c *Config) (*parts, error) {
 		p.handlers["forward_auth"], err = forwardauth.New(c.forwardAuthConfig(&a.verifier, a.metrics.HeaderDropped))
 		note(err)
 	}
-	p.handlers["admin"] = observe.Admin(a.metrics.Handler(), a.ready)
+	to := counted{a.publisher, c.covering(), a.metrics.Gap}
+	if c.Events != nil && len(errs) == 0 {
+		p.hearing, err = c.hears(p.clients, to, a.ledger, &a.verifier, a.metrics, p.logger, p.shared(a))
+		note(err)
+		if err == nil {
+			p.handlers["events"] = p.hearing
+		}
+	}
+	p.handlers["admin"], err = c.operators(to, a.ledger, a.metrics, p.logger, observe.Admin(a.metrics.Handler(), a.ready))
+	note(err)
 	for name, pair := range c.servedWith() {
 		p.certs[name], err = pair.load()
 		note(err)
@@ -151,7 +173,12 @@ func (a *App) install(p *parts) error {
 	}
 	below, err := a.beneath(p.config, router, shapes)
 	if err == nil {
-		err = a.verifier.Reconfigure(p.config.judgement(a.memory.Over(below, p.config.keep()), shapes, observers))
+		err = a.ledger.Reconfigure(p.config.ledgerIssuers()...)
+	}
+	if err == nil {
+		next := p.config.judgement(a.memory.Over(below, p.config.keep()), shapes, observers)
+		next.Ledger = a.ledger
+		err = a.verifier.Reconfigure(next)
 	}
 	if err != nil {
 		p.drop(a.now.Load())
@@ -164,7 +191,9 @@ func (a *App) install(p *parts) error {
 	}
 	old := a.now.Swap(p)
 	a.metrics.Configured(p.config.Hash)
+	a.metrics.Covering(slices.Collect(maps.Values(p.config.covering()))...)
 	a.discover()
+	a.listen()
 	if old != nil {
 		old.drop(p)
 	}
@@ -182,6 +211,7 @@ func (c *Config) judgement(source watchword.Source, issuers []watchword.Issuer, 
 			j.Callers = append(j.Callers, watchword.Policy{Name: forwardPolicy, Freshness: c.Freshness, Relay: true})
 		}
 	}
+	j.Callers = append(j.Callers, c.revokers()...)
 	return j
 }
 
@@ -314,8 +344,23 @@ func (p *parts) openDecisions(a *App) error {
 	return err
 }
 
+// shared is a secret that every instance has, or one of this process where there is no deployment secret.
+func (p *parts) shared(a *App) []byte {
+	if p.config.DeploymentSecret.IsZero() {
+		return a.digests
+	}
+	secret, err := p.config.DeploymentSecret.Resolve()
+	if err != nil {
+		return a.digests // openDecisions reported it
+	}
+	return []byte(secret[0])
+}
+
 // drop gives up what p holds and next does not.
 func (p *parts) drop(next *parts) {
+	if p.hearing != nil && p.hearing.stop != nil {
+		p.hearing.stop()
+	}
 	if p.decisions != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()

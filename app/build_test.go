@@ -32,6 +32,7 @@ func made(c *Config) string {
 	}
 	j := c.judgement(nil, nil, nil)
 	fmt.Fprintf(&b, "%+v %+v %v %+v %v\n", j.Routes, j.Callers, c.keep(), c.Cache.config(), c.fixed())
+	fmt.Fprintf(&b, "%+v\n", c.ledgerIssuers())
 	if c.Introspection != nil {
 		d := c.introspectionConfig(nil)
 		for i := range d.Callers {
@@ -49,11 +50,11 @@ func made(c *Config) string {
 }
 
 // Every field of Config that the table fills reaches another package. Those that a test names elsewhere: secrets and
-// keys (TestReloadPicksUpSecrets, TestClientAuthMethods), logs (TestForwardAuthOnASocketAndDecisionsInAFile, TestServe).
+// keys (TestReloadPicksUpSecrets, TestClientAuthMethods), ways in (events_test.go), logs (TestForwardAuthOnASocketAndDecisionsInAFile, TestServe).
 func TestT9EveryFieldReachesARoom(t *testing.T) {
 	t.Parallel()
 	elsewhere := []string{".Path", ".Hash", ".Log", ".DecisionLog", ".DeploymentSecret", ".Secret", ".PrivateKey",
-		".ClientAuth.Method", ".ClientAuth.ClientID", ".KeyID", ".Alg", ".ClientAuth.Audience", ".Network", ".Introspection.Callers[0].ClientID", ".Freshness"}
+		".ClientAuth.Method", ".ClientAuth.ClientID", ".KeyID", ".Alg", ".ClientAuth.Audience", ".Network", ".Revocation", ".Covering", ".Operators", ".Events", ".Introspection.Callers[0].ClientID", ".Freshness"}
 	fresh := func() *Config {
 		c := accepted(t, change(t, base, "8081\n", "8081\n    tls: {cert: c, key: k}\n")+"    tls: {cert: c, key: k}\n    headers: {X-Auth: sub}\nadmin: {listen: 127.0.0.1:1}\n")
 		c.Issuers[0].Prefixes = []string{"a"}
@@ -123,6 +124,9 @@ func changeLeaf(v reflect.Value, path string, count *int, n int) string {
 	case reflect.Float64:
 		v.SetFloat(v.Float() / 2)
 	case reflect.Map:
+		if v.IsNil() {
+			v.Set(reflect.MakeMap(v.Type()))
+		}
 		v.SetMapIndex(reflect.ValueOf("X-More"), reflect.ValueOf("sub"))
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))

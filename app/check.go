@@ -19,6 +19,8 @@ func (c *Config) check(r *reader) {
 	c.checkPolicies(r)
 	c.checkIntrospection(r)
 	c.checkForwardAuth(r)
+	c.checkEvents(r)
+	c.checkOperators(r)
 	c.checkListeners(r)
 	if r.has("decision_log.decisions") && c.DecisionLog.To == "none" {
 		r.inert("decision_log.decisions", "no decision is written", "remove it, or write where to")
@@ -257,7 +259,7 @@ func (c *Config) checkPolicies(r *reader) {
 
 func (c *Config) checkIntrospection(r *reader) {
 	d, path := c.Introspection, "doors.introspection"
-	if r.has("doors") && d == nil && c.ForwardAuth == nil {
+	if r.has("doors") && d == nil && c.ForwardAuth == nil && !r.has("doors.events") {
 		r.silent(r.at("doors"), "opens no door", "write introspection, forward_auth or both")
 	}
 	if d == nil {
@@ -349,6 +351,9 @@ func (c *Config) checkListeners(r *reader) {
 	}
 	if c.ForwardAuth != nil {
 		all = append(all, bound{"doors.forward_auth.listen", c.ForwardAuth.Listen})
+	}
+	if c.Events != nil {
+		all = append(all, bound{"doors.events.listen", c.Events.Listen})
 	}
 	for i, one := range all {
 		for _, other := range all[:i] {

@@ -39,10 +39,12 @@ type Config struct {
 	Policies         []watchword.Route
 	Introspection    *Introspection // nil: no such door
 	ForwardAuth      *ForwardAuth   // nil: no such door
+	Events           *Events        // nil: no such door
 	Log              Log
 	DecisionLog      DecisionLog
-	DeploymentSecret Secret // zero: random for the life of the process
-	Admin            Listen // zero: none
+	DeploymentSecret Secret     // zero: random for the life of the process
+	Admin            Listen     // zero: none
+	Operators        []Operator // of the admin API; nil: there is none
 
 	warnings []string
 	seen     snapshot // of Files, not younger than what was read of them
@@ -58,7 +60,12 @@ type Issuer struct {
 	CA                 string // PEM file; empty: the system's
 	Hint               string // token_type_hint: access_token or none
 	Quirks             watchword.Quirks
-	JWKS               string // where its keys are; empty: discovered from ID
+	Settle             time.Duration
+	MaxTokenLife       time.Duration
+	Selectors          map[string]string // declared selectors to claims
+	Revocation         string            // where it revokes (RFC 7009); empty: discovered
+	Covering           string            // the stream that may extend; empty: none
+	JWKS               string            // where its keys are; empty: discovered from ID
 	JWT                JWT
 	Response           Response
 }

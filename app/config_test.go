@@ -146,9 +146,7 @@ func TestT9LaterFeaturesAreRefusedByName(t *testing.T) {
 	policy := func(more string) string { return change(t, base, "    require", "    "+more+"\n    require") }
 	later("revocation", base+"revocation: {log: /var/lib/watchword}\n")
 	later("canary", base+"canary: [{issuer: main}]\n")
-	later("doors.events", base+"  events: {listen: 127.0.0.1:8083}\n")
-	later("admin.operators", base+"admin: {listen: 127.0.0.1:9090, operators: [{name: ops}]}\n")
-	for _, k := range []string{"settle", "max_token_life", "revocation_endpoint", "selector_claims", "covering", "guard", "storm"} {
+	for _, k := range []string{"guard", "storm"} {
 		later("issuers[0]."+k, issuer(k+": {a: 1}"))
 	}
 	for _, k := range []string{"tiers", "recheck"} {

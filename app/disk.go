@@ -49,6 +49,16 @@ func (c *Config) secrets() iter.Seq2[string, Secret] {
 				}
 			}
 		}
+		for i, o := range c.Operators {
+			if !o.Bearer.IsZero() && !yield(fmt.Sprintf("admin.operators[%d].bearer", i), o.Bearer) {
+				return
+			}
+		}
+		for path, s := range c.Events.secrets() {
+			if !yield(path, s) {
+				return
+			}
+		}
 		if !c.DeploymentSecret.IsZero() && !yield("deployment_secret", c.DeploymentSecret) {
 			return
 		}
@@ -72,8 +82,11 @@ func (c *Config) pairs() iter.Seq2[string, TLS] {
 		if d := c.Introspection; d != nil && d.TLS != nil && !yield("doors.introspection.tls", *d.TLS) {
 			return
 		}
-		if d := c.ForwardAuth; d != nil && d.TLS != nil {
-			yield("doors.forward_auth.tls", *d.TLS)
+		if d := c.ForwardAuth; d != nil && d.TLS != nil && !yield("doors.forward_auth.tls", *d.TLS) {
+			return
+		}
+		if d := c.Events; d != nil && d.TLS != nil {
+			yield("doors.events.tls", *d.TLS)
 		}
 	}
 }

@@ -132,7 +132,7 @@ func TestSchemaRefusesWhatIsMalformed(t *testing.T) {
 	}
 	bad("doors:", "dors:")
 	bad("    client_auth", "    timeout: 2\n    client_auth")
-	bad("    client_auth", "    settle: 2s\n    client_auth")
+	bad("    client_auth", "    settle: 2\n    client_auth")
 	bad("{env: ORDERS_SECRET}", "hunter2")
 	bad("audience: [api]", "audience: []")
 	bad("audience: [api]", "audience: api")

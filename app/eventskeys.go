@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -186,6 +187,25 @@ func texts(what, hint string) kind[map[string][]string] {
 		*into = out
 	}}
 }
+
+// selectorClaims is at most four names, each with the claim that tells it.
+var selectorClaims = func() kind[map[string]string] {
+	k := pairs("selector to claim", "write {tenant: org_id}")
+	return kind[map[string]string]{k.shape, func(r *reader, at place, into *map[string]string) {
+		k.read(r, at, into)
+		if len(*into) > 4 {
+			r.silent(at, fmt.Sprintf("names %d selectors", len(*into)), "keep at most four")
+		}
+		for name := range *into {
+			if slices.Contains([]string{"issuer", "token", "jti", "sub", "client", "session", "whole_issuer", "before", "effect", "why", "id", "at", "operator", "limit"}, name) || !keyLike.MatchString(name) {
+				r.silent(at.child(name, at.node), "cannot be the name of a selector", "write another word of letters, digits, _ and -")
+			}
+		}
+	}}
+}()
+
+// declared are the names of its selector_claims.
+func (is *Issuer) declared() []string { return slices.Sorted(maps.Keys(is.Selectors)) }
 
 // mapping is what the door reads messages by.
 func (w *WebhookIn) mapping() revocation.Mapping {
@@ -376,6 +396,31 @@ func (c *Config) checkOperators(r *reader) {
 		for _, is := range c.Issuers {
 			if len(o.Tenants) > 0 && (len(o.Issuers) == 0 || slices.Contains(o.Issuers, is.Name)) && !slices.Contains(is.declared(), "tenant") {
 				r.silent(r.at(path+".tenants"), "cannot be told: issuer "+is.Name+" declares no claim that holds a tenant", "write selector_claims: {tenant: …} in its section, or name other issuers")
+			}
+		}
+	}
+}
+
+// secrets yields every secret of d with its path in the file.
+func (d *Events) secrets() iter.Seq2[string, Secret] {
+	return func(yield func(string, Secret) bool) {
+		if d == nil {
+			return
+		}
+		for i, s := range d.Streams {
+			at := fmt.Sprintf("doors.events.ssf[%d].", i)
+			if !s.Bearer.IsZero() && !yield(at+"bearer", s.Bearer) || !s.Token.IsZero() && !yield(at+"token", s.Token) {
+				return
+			}
+		}
+		for i, w := range d.Webhooks {
+			if !w.Secret.IsZero() && !yield(fmt.Sprintf("doors.events.webhooks[%d].secret", i), w.Secret) {
+				return
+			}
+		}
+		for i, g := range d.Globals {
+			if !g.Bearer.IsZero() && !yield(fmt.Sprintf("doors.events.global_token_revocation[%d].bearer", i), g.Bearer) {
+				return
 			}
 		}
 	}

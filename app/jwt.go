@@ -96,7 +96,7 @@ func (c *Config) checkJWT(r *reader, path string, is *Issuer) {
 	jwt := path + ".jwt"
 	switch {
 	case is.JWT.Mode == "off":
-		if !is.verifies() {
+		if !is.verifies() && !c.hearsSigned(is.Name) {
 			r.inert(jwt+".keys_max_age", "mode is off", "write mode, or remove it")
 			r.inert(path+".jwks_uri", "nothing of this issuer is verified here", "remove it, or write jwt")
 		}

@@ -22,8 +22,8 @@ var file = object([]row[Config]{
 		"One JSON line for each decision. It holds no token: a keyed fingerprint stands for it."),
 	key("deployment_secret", secret(2), func(c *Config) *Secret { return &c.DeploymentSecret },
 		"Keys the fingerprints and pseudonyms that leave the process, so that they are the same on every instance and after a restart, and seals what `cache.l2` shares. Two during a rotation: the first is used, and what the second sealed is still read. Absent: random for the life of the process."),
-	key("admin", adminKeys, func(c *Config) *Listen { return &c.Admin },
-		"The listener for operators: /metrics, /healthz, /readyz. Absent: none."),
+	key("admin", adminKeys, self[Config],
+		"The listener for operators: /metrics, /healthz, /readyz, and with operators the API to revoke. Absent: none."),
 }, "revocation", "canary")
 
 var label = text("name", "write letters, digits, _ . and -, at most 64",
@@ -53,8 +53,17 @@ var issuerKeys = object([]row[Issuer]{
 		"Where its public keys are (RFC 7517 §5): https, or http on loopback. Absent: discovered from `issuer`."),
 	key("jwt", jwtKeys, func(i *Issuer) *JWT { return &i.JWT }, "Its JWT access tokens (RFC 9068), verified here. [docs/jwt.md](jwt.md) says what that is worth."),
 	key("introspection_response", responseKeys, func(i *Issuer) *Response { return &i.Response }, "How it answers."),
-}, "settle", "max_token_life", "revocation_endpoint", "selector_claims", "covering",
-	"guard", "storm")
+	key("settle", duration(0, time.Hour), func(i *Issuer) *time.Duration { return &i.Settle },
+		"How long its introspection may lag its own revocations. Matters only where a feed extends.").or("5s"),
+	key("max_token_life", duration(time.Minute, 10*365*24*time.Hour), func(i *Issuer) *time.Duration { return &i.MaxTokenLife },
+		"How long a token of it may live: what was revoked is held as long.").or("24h"),
+	key("selector_claims", selectorClaims, func(i *Issuer) *map[string]string { return &i.Selectors },
+		"Claims, besides sub, client_id and sid, by which tokens can be revoked: a name for each of at most four. `tenant` is the one that operators can be held to; `email`, `phone_number`, `device` and the like are what events name."),
+	key("revocation_endpoint", text("URL", "write the https URL of its revocation endpoint", webURL), func(i *Issuer) *string { return &i.Revocation },
+		"Where it revokes (RFC 7009), for doors.events.revoke: https, or http on loopback. Absent: discovered from `issuer`, if it is on the same host."),
+	key("covering", label, func(i *Issuer) *string { return &i.Covering },
+		"The one entry of doors.events.ssf whose silence proves that nothing was revoked. Absent: every answer lives for max_staleness."),
+}, "guard", "storm")
 
 var clientAuthKeys = object([]row[ClientAuth]{
 	key("method", word("client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth", "bearer", "none"),
@@ -178,7 +187,8 @@ var requireKeys = object([]row[watchword.Policy]{
 var doorKeys = object([]row[Config]{
 	key("introspection", optional(introspectionKeys), func(c *Config) **Introspection { return &c.Introspection }, "A drop-in RFC 7662 endpoint for resource servers."),
 	key("forward_auth", optional(forwardAuthKeys), func(c *Config) **ForwardAuth { return &c.ForwardAuth }, "For gateways: nginx auth_request, Traefik ForwardAuth, Caddy forward_auth, HAProxy, Envoy's HTTP ext_authz."),
-}, "events")
+	key("events", optional(eventsKeys), func(c *Config) **Events { return &c.Events }, "Ways in for revocations, from any AS. [docs/revocation.md](revocation.md) has each with an example."),
+})
 
 const (
 	listenDoc = "address:port, or unix:/absolute/path."
@@ -239,4 +249,7 @@ var decisionLogKeys = object([]row[DecisionLog]{
 	key("decisions", word("refused", "all"), func(d *DecisionLog) *string { return &d.Decisions }, "Which of them; refused includes degraded allows.").or("refused"),
 })
 
-var adminKeys = object([]row[Listen]{key("listen", listen, self[Listen], listenDoc).required()}, "operators")
+var adminKeys = object([]row[Config]{
+	key("listen", listen, func(c *Config) *Listen { return &c.Admin }, listenDoc).required(),
+	key("operators", list(operatorKeys), func(c *Config) *[]Operator { return &c.Operators }, "Who may revoke here, by `watchword revoke` or POST /v1/revocations. Absent: nobody."),
+})

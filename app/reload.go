@@ -17,6 +17,8 @@ import (
 	"github.com/watchword-dev/watchword/door/forwardauth"
 	"github.com/watchword-dev/watchword/issuer"
 	"github.com/watchword-dev/watchword/jose"
+	"github.com/watchword-dev/watchword/observe"
+	"github.com/watchword-dev/watchword/revocation"
 )
 
 // discoveryPatience is how long a reload waits for the metadata of a new issuer before it serves without.
@@ -109,6 +111,11 @@ func (c *Config) fixed() (all [][2]string) {
 	}
 	gate("doors.introspection", c.Introspection != nil, i.Listen, i.SocketMode, i.TLS)
 	gate("doors.forward_auth", c.ForwardAuth != nil, f.Listen, f.SocketMode, f.TLS)
+	e := c.Events
+	if e == nil {
+		e = new(Events)
+	}
+	gate("doors.events", c.Events != nil, e.Listen, e.SocketMode, e.TLS)
 	gate("admin", c.Admin != Listen{}, c.Admin, 0, nil)
 	own := c.Cache
 	own.L2 = nil
@@ -165,12 +172,14 @@ func (c *Config) rehearse(r *reader) {
 		}
 	}
 	var shapes []watchword.Issuer
+	var clients []*client
 	for i := range c.Issuers {
 		quiet := slog.New(slog.DiscardHandler)
-		one, _, _, err := c.Issuers[i].connect(c.Issuers[i].config(quiet), nil, quiet)
+		one, keys, _, err := c.Issuers[i].connect(c.Issuers[i].config(quiet), nil, quiet)
 		note(fmt.Sprintf("issuers[%d]", i), err)
 		if err == nil {
 			shapes = append(shapes, c.Issuers[i].shape(one))
+			clients = append(clients, &client{Client: one, section: &c.Issuers[i], keys: keys})
 		}
 	}
 	if len(r.mistakes) > 0 {
@@ -186,6 +195,19 @@ func (c *Config) rehearse(r *reader) {
 		_, err = forwardauth.New(c.forwardAuthConfig(v, nil))
 		note("doors.forward_auth", err)
 	}
+	ledger, err := revocation.New(revocation.Config{Issuers: c.ledgerIssuers()})
+	note("issuers", err)
+	if err != nil {
+		return
+	}
+	defer func() { _ = ledger.Close() }()
+	nobody := observe.NewMetrics(observe.MetricsConfig{})
+	if c.Events != nil {
+		_, err = c.hears(clients, ledger, ledger, v, nobody, slog.New(slog.DiscardHandler), nil)
+		note("doors.events", err)
+	}
+	_, err = c.operators(ledger, ledger, nobody, slog.New(slog.DiscardHandler), nil)
+	note("admin.operators", err)
 }
 
 // client is an issuer's, with what it was made of.

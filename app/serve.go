@@ -48,6 +48,9 @@ func (c *Config) gates(logger *slog.Logger) (all []*gate) {
 	if d := c.ForwardAuth; d != nil {
 		all = append(all, &gate{name: "forward_auth", listen: d.Listen, mode: d.SocketMode, tls: d.TLS != nil})
 	}
+	if d := c.Events; d != nil {
+		all = append(all, &gate{name: "events", listen: d.Listen, mode: d.SocketMode, tls: d.TLS != nil})
+	}
 	if c.Admin != (Listen{}) {
 		all = append(all, &gate{name: "admin", listen: c.Admin, mode: 0o660})
 	}
@@ -79,8 +82,11 @@ func (c *Config) servedWith() iter.Seq2[string, TLS] {
 		if d := c.Introspection; d != nil && d.TLS != nil && !yield("introspection", *d.TLS) {
 			return
 		}
-		if d := c.ForwardAuth; d != nil && d.TLS != nil {
-			yield("forward_auth", *d.TLS)
+		if d := c.ForwardAuth; d != nil && d.TLS != nil && !yield("forward_auth", *d.TLS) {
+			return
+		}
+		if d := c.Events; d != nil && d.TLS != nil {
+			yield("events", *d.TLS)
 		}
 	}
 }
@@ -120,7 +126,7 @@ func (a *App) Listen() error {
 	return nil
 }
 
-// Addr is where a door listens: introspection, forward_auth or admin. Nil: it does not.
+// Addr is where a door listens: introspection, forward_auth, events or admin. Nil: it does not.
 func (a *App) Addr(door string) net.Addr {
 	for _, g := range a.doors {
 		if g.name == door && g.listener != nil {
@@ -150,6 +156,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.live = live
 	a.discover()
 	a.hear(live)
+	a.listen()
 	a.mu.Unlock()
 
 	hangup := make(chan os.Signal, 1)
@@ -157,6 +164,7 @@ func (a *App) Run(ctx context.Context) error {
 	defer signal.Stop(hangup)
 	var background sync.WaitGroup
 	background.Go(func() { a.follow(live, hangup) })
+	background.Go(func() { _ = a.ledger.Run(live) })
 	defer background.Wait()
 	defer stop()
 
@@ -216,6 +224,9 @@ func (a *App) close() {
 	a.asking.Wait()
 	a.unshare()
 	a.memory.Close()
+	if err := a.ledger.Close(); err != nil {
+		a.logger().Error("the ledger of revocations could not be closed", "error", err)
+	}
 }
 
 func (a *App) ready() error {

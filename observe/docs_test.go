@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/revocation"
 )
 
 func page(t *testing.T, path string) string {
@@ -82,6 +83,10 @@ func words() map[string][]string {
 		"outcome": {"ok", "inactive", "caller_rejected"},
 		"result":  {"hit", "miss", "joined", "stale", "inactive", "refresh", "throttled"},
 	}
+	w["outcome of a revocation"] = []string{"repeated", "ignored", "unfit", "refused", "failed"}
+	for o := revocation.Applied; o <= revocation.Full; o++ {
+		w["outcome of a revocation"] = append(w["outcome of a revocation"], o.String())
+	}
 	for _, r := range watchword.Reasons() {
 		w["reason"] = append(w["reason"], r.String())
 	}
@@ -113,6 +118,9 @@ func TestOBS01AlertsAndPagesAskForWhatExists(t *testing.T) {
 				label, values := m[1], strings.Split(m[2], "|")
 				if !slices.Contains(append(labels, "job", "instance"), label) {
 					t.Errorf("%s: %s has no label %s", path, name, label)
+				}
+				if name == "watchword_revocation_events_total" && label == "outcome" {
+					label = "outcome of a revocation"
 				}
 				for _, v := range values {
 					if known[label] != nil && !strings.HasSuffix(name, "request_seconds_bucket") && !slices.Contains(known[label], v) {

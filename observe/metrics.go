@@ -37,7 +37,10 @@ type SharedStats struct {
 type MetricsConfig struct {
 	Cache  func() CacheStats  // called at every scrape, from any goroutine; nil: no metrics of a cache
 	Shared func() SharedStats // called at every scrape, from any goroutine; nil: nothing is shared
-	Log    *slog.Logger       // what goes wrong while metrics are collected; nil: slog.Default
+	// Proven says until when each covering feed proves its issuer's revocations to be in force; called at every scrape,
+	// from any goroutine. nil: there are no feeds.
+	Proven func() map[string]time.Time
+	Log    *slog.Logger // what goes wrong while metrics are collected; nil: slog.Default
 }
 
 // Metrics is every metric of one process, in a registry of its own. It is an Observer; its methods are safe for
@@ -56,6 +59,8 @@ type Metrics struct {
 	dropped   prometheus.Counter
 	info      *prometheus.GaugeVec
 	loaded    prometheus.Gauge
+
+	revocations *revocations
 
 	mu   sync.Mutex
 	hash string // shown by info
@@ -98,6 +103,7 @@ func NewMetrics(c MetricsConfig) *Metrics {
 	if c.Shared != nil {
 		m.registry.MustRegister(newSharedCollector(c.Shared))
 	}
+	m.revocations = newRevocations(m.registry, c.Proven)
 	if m.log == nil {
 		m.log = slog.Default()
 	}

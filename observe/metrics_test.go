@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/revocation"
 )
 
 // used is Metrics of which every one has been counted.
@@ -22,7 +23,10 @@ func used(t testing.TB) *Metrics {
 		return CacheStats{Entries: 3, Bytes: 2900, InactiveEntries: 1, InactiveBytes: 200, Lookups: map[string]uint64{"hit": 5, "miss": 4}}
 	}, Shared: func() SharedStats {
 		return SharedStats{Results: map[string]uint64{"hit": 2, "miss": 1}, InUse: true, ClockOffset: time.Millisecond}
-	}})
+	}, Proven: func() map[string]time.Time { return map[string]time.Time{"ssf-main": time.Now().Add(-time.Second)} }})
+	m.Revocation(&revocation.Event{Issuer: "main", Way: "ssf", At: time.Now(), Heard: time.Now()}, revocation.Applied)
+	m.Heard("main", "ssf", "none", "refused")
+	m.Gap("ssf-main")
 	for _, d := range everyDecision(t, answer(t, `{"active":true}`)) {
 		m.Observe(watchword.Request{Door: "forward_auth"}, d, 0)
 	}

@@ -25,11 +25,13 @@ type Config struct {
 	Selectors map[string][]string // issuer by our name → the selectors that it declares, tenant among them; every issuer is in it
 	Publisher revocation.Publisher
 	TokenID   func(issuer string, token watchword.Token) revocation.TokenID
-	Held      func(issuer string) []revocation.Event    // what is held against the tokens of an issuer, newest first; nil: nothing can be listed
-	Heard     func(issuer, way, effect, outcome string) // counts what was not applied: outcome is refused or failed; nil: nobody counts
-	Audit     *slog.Logger                              // who did what, and why; never holds a token. nil: nobody keeps it
-	Memory    *Memory                                   // nil: no tokens can be looked for
-	More      []Endpoint
+	// Held lists what is held against the tokens of an issuer and fits match, newest first, at most most. nil: nothing can
+	// be listed.
+	Held   func(issuer string, match func(e *revocation.Event) bool, most int) []revocation.Event
+	Heard  func(issuer, way, effect, outcome string) // counts what was not applied: outcome is refused or failed; nil: nobody counts
+	Audit  *slog.Logger                              // who did what, and why; never holds a token. nil: nobody keeps it
+	Memory *Memory                                   // nil: no tokens can be looked for
+	More   []Endpoint
 }
 
 // Operator may call the door, within some issuers and tenants.

@@ -45,9 +45,9 @@ func open(t *testing.T, k *kept, audit *bytes.Buffer, more ...Endpoint) *Door {
 		TokenID: func(issuer string, token watchword.Token) revocation.TokenID {
 			return revocation.TokenID{byte(len(token))}
 		},
-		Held: func(issuer string) (all []revocation.Event) {
+		Held: func(issuer string, match func(*revocation.Event) bool, most int) (all []revocation.Event) {
 			for _, e := range k.events {
-				if e.Issuer == issuer {
+				if e.Issuer == issuer && match(&e) && len(all) < most {
 					all = append(all, e)
 				}
 			}

@@ -276,16 +276,14 @@ func (d *Door) list(w http.ResponseWriter, r *http.Request, by Operator) {
 		say(w, http.StatusForbidden, "it is an issuer that operator "+strconv.Quote(by.Name)+" may not look at")
 		return
 	}
-	out, more := []listed{}, false
-	for _, e := range d.config.Held(issuer) {
-		has := names(&e)
-		if !by.within(&e) || operators && !e.Operator || !contains(has, wanted) {
-			continue
-		}
-		if more = len(out) == limit; more {
-			break
-		}
-		one := listed{e.ID, e.Issuer, has, e.Effect.String(), e.Operator, nil, e.Heard, e.Way, e.Who, e.Why}
+	held := d.config.Held(issuer, func(e *revocation.Event) bool {
+		return by.within(e) && (!operators || e.Operator) && contains(names(e), wanted)
+	}, limit+1)
+	more := len(held) > limit
+	out := []listed{}
+	for i := range held[:min(len(held), limit)] {
+		e := &held[i]
+		one := listed{e.ID, e.Issuer, names(e), e.Effect.String(), e.Operator, nil, e.Heard, e.Way, e.Who, e.Why}
 		if !e.At.IsZero() {
 			one.Before = &e.At
 		}

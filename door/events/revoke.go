@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/door"
 	"github.com/watchword-dev/watchword/revocation"
 )
 
@@ -28,9 +29,9 @@ type Revoke struct {
 	Client   *http.Client
 	Endpoint func() string // the server's revocation endpoint; empty: not known yet
 
-	// Ask introspects a token, with the caller's own credential where one is given. It learns whose the token is, before
-	// nobody can tell any more.
-	Ask     func(ctx context.Context, token watchword.Token, as *watchword.Credential) (*watchword.Answer, error)
+	// Ask introspects a token that peer presents, with the caller's own credential where one is given. It learns whose the
+	// token is, before nobody can tell any more.
+	Ask     func(ctx context.Context, peer string, token watchword.Token, as *watchword.Credential) (*watchword.Answer, error)
 	TokenID func(issuer string, token watchword.Token) revocation.TokenID
 }
 
@@ -50,6 +51,7 @@ func (d *Door) revoke(c Revoke) (*revoke, error) {
 type revocationRequest struct {
 	form          url.Values
 	authorization string
+	peer          string
 	token         watchword.Token
 	hint          string
 	clients       []string // by which names the caller may go; nil: it names itself in no way that we can read
@@ -111,7 +113,7 @@ func (v *revoke) read(r *http.Request) (*revocationRequest, *revocation.Refusal)
 		}
 	}
 	header := r.Header["Authorization"]
-	q := &revocationRequest{form: form, token: watchword.Token(form.Get("token")), hint: form.Get("token_type_hint")}
+	q := &revocationRequest{form: form, peer: door.Peers(nil).Client(r.RemoteAddr, nil), token: watchword.Token(form.Get("token")), hint: form.Get("token_type_hint")}
 	switch {
 	case q.token == "":
 		return bad("token is missing")
@@ -160,7 +162,7 @@ func basicNames(header string) []string {
 // some servers tell a client about its refresh tokens only. Not told: nobody could say. A nil answer that was told is
 // of a token that is not active.
 func (v *revoke) ask(ctx context.Context, q *revocationRequest) (whose *watchword.Answer, told bool) {
-	a, err := v.config.Ask(ctx, q.token, nil)
+	a, err := v.config.Ask(ctx, q.peer, q.token, nil)
 	if err == nil && a.Active() {
 		return a, true
 	}
@@ -174,7 +176,7 @@ func (v *revoke) ask(ctx context.Context, q *revocationRequest) (whose *watchwor
 			as.Parameters = append(as.Parameters, [2]string{name, q.form.Get(name)})
 		}
 	}
-	if a, err := v.config.Ask(ctx, q.token, as); err == nil && a.Active() {
+	if a, err := v.config.Ask(ctx, q.peer, q.token, as); err == nil && a.Active() {
 		return a, true
 	}
 	return nil, told

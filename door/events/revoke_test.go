@@ -64,7 +64,7 @@ func TestPXY08RevocationsPassThrough(t *testing.T) {
 			copy(id[:], strings.TrimPrefix(string(token), "canary-"))
 			return id
 		},
-		Ask: func(_ context.Context, token watchword.Token, as *watchword.Credential) (*watchword.Answer, error) {
+		Ask: func(_ context.Context, _ string, token watchword.Token, as *watchword.Credential) (*watchword.Answer, error) {
 			name := string(token)
 			if as != nil {
 				name = "own " + name

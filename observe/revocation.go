@@ -1,0 +1,79 @@
+package observe
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/watchword-dev/watchword/revocation"
+)
+
+// revocations shows what is heard of revocations, and what feeds prove.
+type revocations struct {
+	events  *prometheus.CounterVec
+	seconds *prometheus.HistogramVec
+	gaps    *prometheus.CounterVec
+	age     *prometheus.Desc
+	proven  func() map[string]time.Time
+}
+
+func newRevocations(registry *prometheus.Registry, proven func() map[string]time.Time) *revocations {
+	r := &revocations{proven: proven,
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_revocation_events_total",
+			Help: "Signals of revocations, by the way in which they came, what they do, and what became of them."}, []string{"issuer", "way", "effect", "outcome"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "watchword_revocation_enforcement_seconds",
+			Help:                        "How long until a revocation was in force here: since it occurred, by the authorization server's clock, and since any instance heard of it.",
+			Buckets:                     []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"stage"}),
+		gaps: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_feed_gaps_total",
+			Help: "How often a covering feed may have missed something, so that it extends nothing that was asked before."}, []string{"feed"}),
+		age: prometheus.NewDesc("watchword_feed_through_age_seconds",
+			"How long ago it was until when a covering feed proves every revocation to be in force here. Absent: it proved nothing yet.", []string{"feed"}, nil),
+	}
+	registry.MustRegister(r.events, r.seconds, r.gaps)
+	if proven != nil {
+		registry.MustRegister(r)
+	}
+	return r
+}
+
+// Describe implements prometheus.Collector.
+func (r *revocations) Describe(to chan<- *prometheus.Desc) { to <- r.age }
+
+// Collect implements prometheus.Collector.
+func (r *revocations) Collect(to chan<- prometheus.Metric) {
+	now := time.Now()
+	for feed, through := range r.proven() {
+		to <- prometheus.MustNewConstMetric(r.age, prometheus.GaugeValue, max(0, now.Sub(through).Seconds()), label(feed))
+	}
+}
+
+// Heard counts a signal that changed nothing, or that could not be applied: what door/events and door/admin call Heard.
+func (m *Metrics) Heard(issuer, way, effect, outcome string) {
+	m.revocations.events.WithLabelValues(label(issuer), label(way), label(effect), label(outcome)).Inc()
+}
+
+// Revocation counts and times an event that the ledger took: what a revocation.Config.Observe is.
+func (m *Metrics) Revocation(e *revocation.Event, outcome revocation.Outcome) {
+	m.Heard(e.Issuer, e.Way, e.Effect.String(), outcome.String())
+	if outcome != revocation.Applied {
+		return
+	}
+	now := time.Now()
+	if !e.At.IsZero() && !e.Operator { // what an operator means by before is no time of an event
+		m.revocations.seconds.WithLabelValues("occurred").Observe(max(0, now.Sub(e.At).Seconds()))
+	}
+	if !e.Heard.IsZero() {
+		m.revocations.seconds.WithLabelValues("heard").Observe(max(0, now.Sub(e.Heard).Seconds()))
+	}
+}
+
+// Covering shows the covering feeds of a configuration while they have had no gap.
+func (m *Metrics) Covering(feeds ...string) {
+	for _, feed := range feeds {
+		m.revocations.gaps.WithLabelValues(label(feed))
+	}
+}
+
+// Gap counts a gap of a covering feed.
+func (m *Metrics) Gap(feed string) { m.revocations.gaps.WithLabelValues(label(feed)).Inc() }
