@@ -29,6 +29,7 @@ func (c *Config) ledgerIssuers() (all []revocation.Issuer) {
 		if keep := c.keep(); keep > 0 && keep < forever-time.Hour {
 			one.Remember = keep + maxTimeout + is.Settle + is.Skew
 		}
+		one.Exempt = !c.hearsOf() // nothing can have been missed
 		for _, f := range c.bounds() {
 			one.Exempt = one.Exempt || f.MaxStaleness == watchword.UntilExpiry
 		}
@@ -36,6 +37,9 @@ func (c *Config) ledgerIssuers() (all []revocation.Issuer) {
 	}
 	return all
 }
+
+// hearsOf reports whether anything says what is revoked.
+func (c *Config) hearsOf() bool { return c.Events != nil || len(c.Operators) > 0 }
 
 // openLedger makes the ledger, which outlives every reload.
 func (a *App) openLedger(c *Config, logger *slog.Logger) (err error) {

@@ -118,7 +118,7 @@ func TestSIG05EveryEventType(t *testing.T) {
 	}
 }
 
-// Covers: SIG-14 SIG-15 SIG-19 T30
+// Covers: SIG-06 SIG-14 SIG-15 SIG-19 T30
 func TestSIG14EverySubjectFormat(t *testing.T) {
 	t.Parallel()
 	for subject, want := range map[string]string{
