@@ -250,19 +250,23 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Deci
 			}
 			return d, took
 		}
-		next := q
+		next := &q
 		if c.Ledger != nil {
 			void := c.Ledger.Voids(q, a)
 			if void.Revoked {
 				d.Reason, d.Answer, d.Age = Revoked, a, max(0, Age(at, a.AsOf()))
 				return d, took
 			}
-			next.question(void.Questioned)
+			if !void.Questioned.IsZero() {
+				raised := q
+				raised.question(void.Questioned)
+				next = &raised
+			}
 		}
 		s := next.Weigh(a)
 		word, serves := Whole, s == Fresh && (err == nil || excuses(err) && !doubts(err))
 		if !serves && s != Unusable && (err != nil || q.Weigh(a) == Stale) { // nobody can do better
-			word = d.Policy.degrade(next, a, written, on, err)
+			word = d.Policy.degrade(*next, a, written, on, err)
 			serves = word != Whole
 		}
 		if serves || a.active && a.expired(now, true) { // the latter is sure, however old the evidence
@@ -277,7 +281,7 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Deci
 			d.unknown(err)
 			return d, took
 		}
-		q = next
+		q = *next
 	}
 }
 

@@ -5,6 +5,8 @@ package door
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
 
@@ -39,16 +41,12 @@ func Trace(w http.ResponseWriter, r *http.Request) (id, traceparent string) {
 }
 
 func newID() string {
-	const digits = "0123456789abcdef"
-	var b [32]byte
-	for i := 0; i < len(b); {
-		for n, left := rand.Uint64(), 16; left > 0; left-- {
-			b[i] = digits[n&15]
-			n >>= 4
-			i++
-		}
-	}
-	return string(b[:])
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(b[8:], rand.Uint64())
+	var id [32]byte
+	hex.Encode(id[:], b[:])
+	return string(id[:])
 }
 
 // wellFormed returns the part of a traceparent that version 00 defines, or nothing. A later version may append to it.
