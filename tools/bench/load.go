@@ -90,20 +90,40 @@ func count(first, n int, stop *atomic.Bool) func(conn int) draw {
 }
 
 // drive sends requests over connections that are kept, one at a time on each, and returns how many were answered. Any
-// wrong answer is an error. Dialling is done, and each connection warm, before ready is called.
+// wrong answer is an error. Dialling is done before ready is called.
 func drive(ctx context.Context, to *server, conns int, s *shape, draws func(conn int) draw, ready func()) (answered int, err error) {
-	open := make([]*conn, conns)
-	for i := range open {
-		if open[i], err = dial(ctx, to, s); err != nil {
-			return 0, err
-		}
-		defer open[i].Close()
+	all, err := dialAll(ctx, to, conns, s)
+	defer closeAll(all)
+	if err != nil {
+		return 0, err
 	}
-	var wg sync.WaitGroup
-	errs := make([]error, conns)
-	counts := make([]int, conns)
 	ready()
-	for i, c := range open {
+	return askOver(all, draws)
+}
+
+func dialAll(ctx context.Context, to *server, conns int, s *shape) (all []*conn, err error) {
+	for range conns {
+		c, err := dial(ctx, to, s)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+func closeAll(all []*conn) {
+	for _, c := range all {
+		_ = c.Close()
+	}
+}
+
+// askOver asks over all connections at once until there is nothing more to draw.
+func askOver(all []*conn, draws func(conn int) draw) (answered int, err error) {
+	var wg sync.WaitGroup
+	errs := make([]error, len(all))
+	counts := make([]int, len(all))
+	for i, c := range all {
 		next := draws(i)
 		wg.Go(func() {
 			for id := next(); id >= 0 && errs[i] == nil; id = next() {

@@ -14,12 +14,15 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 )
 
 // bench is one run.
 type bench struct {
 	repo, dir, binary string
+	only              string // parts, with commas between them; empty: all
 	short             bool
 	tokens, many      int // how many are remembered; and in the large table
 	times             int // rounds
@@ -45,9 +48,10 @@ func main() {
 		return
 	}
 	short := flag.Bool("short", false, "smaller tables and shorter rounds: below two minutes, and less to rely on")
+	only := flag.String("only", "", "measure these parts alone: a list such as doors,herd")
 	binary := flag.String("binary", "", "measure this `watchword` instead of building one")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [-short] [-binary FILE] REPOSITORY")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: bench [-short] [-only PARTS] [-binary FILE] REPOSITORY")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -57,7 +61,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
-	b := &bench{repo: flag.Arg(0), binary: *binary, short: *short, tokens: 100_000, many: 1_000_000, cold: 10_000_000, times: 7, length: time.Second, began: time.Now(), repeats: 6 * time.Minute}
+	b := &bench{repo: flag.Arg(0), binary: *binary, only: *only, short: *short, tokens: 100_000, many: 1_000_000, cold: 10_000_000, times: 7, length: time.Second, began: time.Now(), repeats: 6 * time.Minute}
 	if b.short {
 		b.tokens, b.many, b.times, b.length, b.repeats = 20_000, 200_000, 3, 300*time.Millisecond, time.Minute
 	}
@@ -95,6 +99,9 @@ func (b *bench) run(ctx context.Context) (err error) {
 		name string
 		do   func(context.Context) error
 	}{{"in process", b.inProcess}, {"start", b.start}, {"doors", b.doors}, {"herd", b.herd}, {"outages", b.outages}} {
+		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), part.name) {
+			continue
+		}
 		from := time.Now()
 		if err := part.do(ctx); err != nil {
 			b.report.note("%s: not measured: %v", part.name, err)
