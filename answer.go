@@ -23,6 +23,7 @@ type Answer struct {
 	asked    time.Time
 	age      time.Duration
 	leeway   time.Duration
+	offset   time.Duration // of the server's clock: ends a token earlier (ahead) or begins it later (behind), never the other way
 	life     time.Duration // from asked until exp or the end of expires_in, whichever is first; valid if has&hasEnd
 	late     time.Duration // life with leeway on exp
 	trust    time.Duration // from asked until the signature must be verified again; valid if vouched
@@ -54,6 +55,7 @@ type Evidence struct {
 	Asked  time.Time     // the instant just before the first byte of the attempt that was answered left us
 	Age    time.Duration // how old the answer was when it was given: its Age header (RFC 9111 §5.1); zero: none
 	Leeway time.Duration // how far clocks may differ when exp and nbf are read; zero: not at all
+	Offset time.Duration // by how much the server's clock is surely ahead of ours (negative: behind): exp and nbf are its own; zero: nobody knows
 	Quirks Quirks        // declared departures from RFC 7662 §2.2
 }
 
@@ -74,7 +76,7 @@ func ParseAnswer(body []byte, e Evidence) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Answer{issuer: e.Issuer, asked: e.Asked, age: max(0, e.Age), leeway: e.Leeway}
+	a := &Answer{issuer: e.Issuer, asked: e.Asked, age: max(0, e.Age), leeway: e.Leeway, offset: e.Offset}
 	if a.active, err = active(c, e.Quirks); err != nil {
 		return nil, err
 	}
@@ -212,7 +214,7 @@ func (a *Answer) instant(name, v string) error {
 	f = max(f, -maxSeconds)
 	switch name {
 	case "exp":
-		a.ends(time.Unix(int64(math.Floor(f)), 0).Sub(a.asked), a.leeway)
+		a.ends(time.Unix(int64(math.Floor(f)), 0).Sub(a.asked)-max(0, a.offset), a.leeway)
 	case "nbf":
 		a.nbf, a.has = int64(math.Ceil(f)), a.has|hasNbf
 	case "iat":
@@ -385,7 +387,7 @@ func (a *Answer) expired(now time.Time, leeway bool) bool {
 }
 
 func (a *Answer) early(now time.Time) bool {
-	return a.has&hasNbf != 0 && now.Add(a.leeway).Unix() < a.nbf
+	return a.has&hasNbf != 0 && now.Add(a.leeway+min(0, a.offset)).Unix() < a.nbf
 }
 
 // Size is how many bytes of memory a takes, nearly.

@@ -64,6 +64,7 @@ var rings = map[string]struct {
 	"":                     {nil, "the judgement depends on nothing: it can be read, tested and trusted alone"},
 	"cache":                {[]string{""}, "a cache that knew issuers or doors could decide by something else than the formula"},
 	"issuer":               {[]string{""}, "what it needs of jose is a function in its Config, so that a library user links no signing"},
+	"issuer/guard":         {[]string{""}, "it guards any Source; apart from issuer, whose users link no library by it"},
 	"jose":                 {[]string{""}, "it signs and verifies; it does not know for whom"},
 	"revocation":           {[]string{""}, "a ledger that knew caches or doors could be routed around"},
 	"revocation/feedtest":  {[]string{"", "revocation"}, "it drives logs and feeds through their interfaces only"},
@@ -81,7 +82,7 @@ var rings = map[string]struct {
 	"door/doortest":        {[]string{"", "door"}, "it drives doors through net/http only"},
 	"observe":              {[]string{"", "door", "revocation"}, "it sees decisions and events, and changes none"},
 	"authority":            {nil, "it stands for somebody else's server: it must not share our code's mistakes"},
-	"app":                  {[]string{"", "cache", "issuer", "jose", "door", "door/introspection", "door/forwardauth", "door/middleware", "door/events", "door/admin", "revocation", "driver/redis", "driver/nats", "driver/nats/embedded", "driver/kafka", "observe"}, "the only room that knows all others"},
+	"app":                  {[]string{"", "cache", "issuer", "issuer/guard", "jose", "door", "door/introspection", "door/forwardauth", "door/middleware", "door/events", "door/admin", "revocation", "driver/redis", "driver/nats", "driver/nats/embedded", "driver/kafka", "observe"}, "the only room that knows all others"},
 	"drill":                {[]string{"authority"}, "it meets Watchword where its users do: at the doors"},
 	"cmd/watchword":        {[]string{"", "app", "authority", "drill"}, "commands talk to the app, not to its parts"},
 	"internal/memnet":      {nil, "a network for tests knows nobody"},
@@ -130,6 +131,7 @@ func TestRootImportsNoWorld(t *testing.T) {
 // owners says which package imports each module; docs/dependencies.md says why.
 var owners = map[string]string{
 	"github.com/maypok86/otter/v2":        "cache",
+	"github.com/failsafe-go/failsafe-go":  "issuer/guard",
 	"github.com/go-jose/go-jose/v4":       "jose",
 	"go.yaml.in/yaml/v4":                  "app",
 	"github.com/fsnotify/fsnotify":        "app",
@@ -178,17 +180,17 @@ func TestEveryModuleHasOneOwner(t *testing.T) {
 
 // comparisons lists every line of the judgement and the cache that compares instants by one clock alone, and why it may.
 var comparisons = map[string]string{
-	"freshness.go: return max(now.Sub(then), math.MinInt64)":                                     "Age itself",
-	"freshness.go: return max(now.Sub(then), wall)":                                              "Age itself",
-	"answer.go: a.ends(time.Unix(int64(math.Floor(f)), 0).Sub(a.asked), a.leeway)":               "exp is a date: the wall at the asking says how long it is off; Age counts from there",
-	"verifier.go: took = time.Since(at)":                                                         "what observers are told",
-	"verifier.go: if took = time.Since(at); took > time.Millisecond {":                           "whether the clocks are worth a second look",
-	"cache/budget.go: if len(b.peers) < maxPeers || now.Sub(b.swept) < time.Second {":            "a rate, no evidence",
-	"cache/budget.go: return max(0, b.used-max(0, now.Sub(b.last).Seconds())*perSecond)":         "a rate, no evidence",
-	"cache/sharedstate.go: mono, wall := now.Sub(c.at), now.Round(0).Sub(c.at.Round(0))":         "finds a step of the wall, which is where the clocks differ",
-	"cache/sharedstate.go: early, late := theirs.Sub(now.Round(0)), theirs.Sub(before.Round(0))": "a store's clock against our wall: no evidence",
-	"cache/cache.go: if d := int64(now.Sub(c.start)); d > c.since.Load()+int64(tick) {":          "the table's clock: hygiene, every hit is weighed",
-	"answer.go: signed := min(0, time.Unix(a.iat, 0).Sub(e.Asked))":                              "iat is a date: the wall at the verification says how long ago; Age counts from there",
+	"freshness.go: return max(now.Sub(then), math.MinInt64)":                                        "Age itself",
+	"freshness.go: return max(now.Sub(then), wall)":                                                 "Age itself",
+	"answer.go: a.ends(time.Unix(int64(math.Floor(f)), 0).Sub(a.asked)-max(0, a.offset), a.leeway)": "exp is a date: the wall at the asking says how long it is off; Age counts from there",
+	"verifier.go: took = time.Since(at)":                                                            "what observers are told",
+	"verifier.go: if took = time.Since(at); took > time.Millisecond {":                              "whether the clocks are worth a second look",
+	"cache/budget.go: if len(b.peers) < maxPeers || now.Sub(b.swept) < time.Second {":               "a rate, no evidence",
+	"cache/budget.go: return max(0, b.used-max(0, now.Sub(b.last).Seconds())*perSecond)":            "a rate, no evidence",
+	"cache/sharedstate.go: mono, wall := now.Sub(c.at), now.Round(0).Sub(c.at.Round(0))":            "finds a step of the wall, which is where the clocks differ",
+	"cache/sharedstate.go: early, late := theirs.Sub(now.Round(0)), theirs.Sub(before.Round(0))":    "a store's clock against our wall: no evidence",
+	"cache/cache.go: if d := int64(now.Sub(c.start)); d > c.since.Load()+int64(tick) {":             "the table's clock: hygiene, every hit is weighed",
+	"answer.go: signed := min(0, time.Unix(a.iat, 0).Sub(e.Asked))":                                 "iat is a date: the wall at the verification says how long ago; Age counts from there",
 }
 
 // Evidence is as old as the worse of two clocks says, and only Age knows both, so nothing else in the judgement and

@@ -110,7 +110,11 @@ func (c *Config) asked(q *Question) ([][]watchword.Route, error) {
 func (c *Config) sources(ctx context.Context, logger *slog.Logger) (issuer.Router, []watchword.Issuer, error) {
 	router, shapes := issuer.Router{}, []watchword.Issuer{}
 	for i := range c.Issuers {
-		one, keys, source, err := c.Issuers[i].connect(c.Issuers[i].config(logger), nil, logger)
+		one, keys, err := c.Issuers[i].connect(c.Issuers[i].config(logger), nil, logger)
+		if err != nil {
+			return nil, nil, err
+		}
+		source, err := c.Issuers[i].chain(one, keys)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -83,7 +83,7 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 	if err := a.share(c, logger); err != nil {
 		return nil, err
 	}
-	watched := observe.MetricsConfig{Cache: a.lookAtCache, Proven: a.proven, Log: logger}
+	watched := observe.MetricsConfig{Cache: a.lookAtCache, Issuers: a.lookAtIssuers, Proven: a.proven, Log: logger}
 	if a.shared != nil {
 		watched.Shared = a.lookAtShared
 	}

@@ -68,6 +68,26 @@ type Issuer struct {
 	JWKS               string            // where its keys are; empty: discovered from ID
 	JWT                JWT
 	Response           Response
+	Guard              Guard
+	Storm              Storm
+}
+
+// Guard is what stands before an authorization server.
+type Guard struct {
+	Retries           int
+	RetryBudget       float64 // share of all questions
+	MaxInFlight, Rate int
+	Failures          float64 // share that opens the breaker, among at least Over
+	Over              int
+	Open              time.Duration
+	HedgeAfter        time.Duration // zero: never
+}
+
+// Storm says when its inactive answers are doubted.
+type Storm struct {
+	Share   float64
+	Within  time.Duration
+	AtLeast int
 }
 
 // ClientAuth is how we authenticate to an authorization server; which fields count depends on Method. An empty Method

@@ -142,13 +142,9 @@ func TestT9LaterFeaturesAreRefusedByName(t *testing.T) {
 		t.Helper()
 		refused(t, text, path, "not in this version")
 	}
-	issuer := func(more string) string { return change(t, base, "    client_auth", "    "+more+"\n    client_auth") }
 	policy := func(more string) string { return change(t, base, "    require", "    "+more+"\n    require") }
 	later("revocation", base+"revocation: {log: /var/lib/watchword}\n")
 	later("canary", base+"canary: [{issuer: main}]\n")
-	for _, k := range []string{"guard", "storm"} {
-		later("issuers[0]."+k, issuer(k+": {a: 1}"))
-	}
 	for _, k := range []string{"tiers", "recheck"} {
 		later("policies[0]."+k, policy(k+": true"))
 	}

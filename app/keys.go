@@ -41,7 +41,7 @@ var issuerKeys = object([]row[Issuer]{
 	key("timeout", duration(time.Millisecond, maxTimeout), func(i *Issuer) *time.Duration { return &i.Timeout },
 		"Bounds one whole asking, retries included. At most 30s.").or("2s"),
 	key("skew", duration(0, time.Hour), func(i *Issuer) *time.Duration { return &i.Skew },
-		"How far this AS's clocks may differ from ours: the log warns where its answers show more. It lengthens no token's life.").or("2s"),
+		"How far this AS's clocks may differ from ours: the log warns where its answers show more. It lengthens no token's life; what is sure of its clock shortens it.").or("2s"),
 	key("leeway", duration(0, time.Minute), func(i *Issuer) *time.Duration { return &i.Leeway },
 		"Moves nbf, and exp at the forward_auth door and the middleware. At most 60s.").or("0s"),
 	key("tls", tlsOutKeys, self[Issuer], "TLS towards it."),
@@ -63,7 +63,31 @@ var issuerKeys = object([]row[Issuer]{
 		"Where it revokes (RFC 7009), for doors.events.revoke: https, or http on loopback. Absent: discovered from `issuer`, if it is on the same host."),
 	key("covering", label, func(i *Issuer) *string { return &i.Covering },
 		"The one entry of doors.events.ssf whose silence proves that nothing was revoked. Absent: every answer lives for max_staleness."),
-}, "guard", "storm")
+	key("guard", guardKeys, func(i *Issuer) *Guard { return &i.Guard }, "What protects it from us, and us from it when it is slow or down. [docs/outages.md](outages.md) says what happens when."),
+	key("storm", stormKeys, func(i *Issuer) *Storm { return &i.Storm },
+		"When it is no longer believed that it calls tokens inactive: so many known ones turn at once that its storage or our credential failed. Inactive answers are `unavailable` then."),
+})
+
+var guardKeys = object([]row[Guard]{
+	key("retries", integer(0, 10), func(c *Guard) *int { return &c.Retries }, "How often one question is asked again after a timeout, a reset or a 5xx without Retry-After, at most, within `timeout`.").or("2"),
+	key("retry_budget", share, func(c *Guard) *float64 { return &c.RetryBudget }, "How many questions may be asked again, as a share of all.").or("0.1"),
+	key("max_in_flight", integer(1, 10_000), func(c *Guard) *int { return &c.MaxInFlight }, "How many may be in the air at once, at most. While it slows down, fewer, but at least a quarter.").or("64"),
+	key("rate", integer(1, 1_000_000), func(c *Guard) *int { return &c.Rate }, "Questions a second at most, and so many at once. More wait for their turn, peer by peer; beyond `timeout` they are unavailable.").or("200"),
+	key("breaker", breakerKeys, self[Guard], "Stops asking while it does not answer."),
+	key("hedge_after", duration(0, maxTimeout), func(c *Guard) *time.Duration { return &c.HedgeAfter }, "Ask a second time if there is no answer until then, within retry_budget. 0: never.").or("0"),
+})
+
+var breakerKeys = object([]row[Guard]{
+	key("failures", share, func(b *Guard) *float64 { return &b.Failures }, "Share of the last ten seconds' questions that failed, from which on it is left alone.").or("0.5"),
+	key("over", integer(1, 1_000_000), func(b *Guard) *int { return &b.Over }, "Among at least so many.").or("20"),
+	key("open", duration(100*time.Millisecond, 10*time.Minute), func(b *Guard) *time.Duration { return &b.Open }, "At most so long, at least half of it. Then three questions try.").or("5s"),
+})
+
+var stormKeys = object([]row[Storm]{
+	key("share", share, func(c *Storm) *float64 { return &c.Share }, "Of its answers about known, unexpired tokens that is inactive.").or("0.3"),
+	key("within", duration(time.Second, time.Hour), func(c *Storm) *time.Duration { return &c.Within }, "The window in which they are counted.").or("10s"),
+	key("at_least", integer(1, 1_000_000), func(c *Storm) *int { return &c.AtLeast }, "So many known tokens must have turned: fewer are denials one by one, and are honoured.").or("20"),
+})
 
 var clientAuthKeys = object([]row[ClientAuth]{
 	key("method", word("client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth", "bearer", "none"),

@@ -175,7 +175,10 @@ func (c *Config) rehearse(r *reader) {
 	var clients []*client
 	for i := range c.Issuers {
 		quiet := slog.New(slog.DiscardHandler)
-		one, keys, _, err := c.Issuers[i].connect(c.Issuers[i].config(quiet), nil, quiet)
+		one, keys, err := c.Issuers[i].connect(c.Issuers[i].config(quiet), nil, quiet)
+		if err == nil {
+			_, _, err = c.Issuers[i].protect(one, keys, quiet)
+		}
 		note(fmt.Sprintf("issuers[%d]", i), err)
 		if err == nil {
 			shapes = append(shapes, c.Issuers[i].shape(one))
@@ -213,6 +216,7 @@ func (c *Config) rehearse(r *reader) {
 // client is an issuer's, with what it was made of.
 type client struct {
 	*issuer.Client
+	protection
 	section *Issuer
 	read    []byte             // of files that are read once: the CA, the decryption key
 	keys    *jose.Keys         // nil: nothing says where they are
@@ -247,6 +251,9 @@ func (a *App) client(is *Issuer, logger *slog.Logger) (*client, error) {
 	var err error
 	c := is.config(logger)
 	c.Observe = a.metrics.Asked(is.Name)
-	next.Client, next.keys, next.source, err = is.connect(c, a.metrics.KeysFetched(is.Name), logger)
+	if next.Client, next.keys, err = is.connect(c, a.metrics.KeysFetched(is.Name), logger); err != nil {
+		return next, err
+	}
+	next.source, next.protection, err = is.protect(next.Client, next.keys, logger)
 	return next, err
 }

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/watchword-dev/watchword"
 	"github.com/watchword-dev/watchword/issuer"
 	"github.com/watchword-dev/watchword/jose"
 )
@@ -42,8 +41,8 @@ var signingKeys = object([]row[Signing]{
 	key("issuer", text("URL", "write the https URL by which callers know this Watchword", webURL, noQuery), func(s *Signing) *string { return &s.ID }, "iss of every answer.").required(),
 })
 
-// connect makes the client of is, its keys, and what answers for it.
-func (is *Issuer) connect(c issuer.Config, observe func(outcome string, keys int), logger *slog.Logger) (asks *issuer.Client, keys *jose.Keys, source watchword.Source, err error) {
+// connect makes the client of is, and its keys.
+func (is *Issuer) connect(c issuer.Config, observe func(outcome string, keys int), logger *slog.Logger) (asks *issuer.Client, keys *jose.Keys, err error) {
 	var responses *jose.Responses
 	if is.Response.Signed {
 		c.Signed = func(ctx context.Context, jwt []byte, asked time.Time) ([]byte, error) {
@@ -51,18 +50,17 @@ func (is *Issuer) connect(c issuer.Config, observe func(outcome string, keys int
 		}
 	}
 	if asks, err = issuer.New(c); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	if keys, err = is.keys(asks, observe, logger); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	if is.Response.Signed {
 		if responses, err = is.responses(keys); err != nil {
-			return nil, nil, nil, fmt.Errorf("issuer %q: introspection_response: %w", is.Name, err)
+			return nil, nil, fmt.Errorf("issuer %q: introspection_response: %w", is.Name, err)
 		}
 	}
-	source, err = is.chain(asks, keys)
-	return asks, keys, source, err
+	return asks, keys, nil
 }
 
 func (is *Issuer) responses(keys *jose.Keys) (*jose.Responses, error) {

@@ -72,6 +72,7 @@ type Client struct {
 	hold      atomic.Pointer[time.Time]
 	warned    atomic.Pointer[string]
 	skewed    atomic.Bool // the server's clock is off, and that was said
+	clock     clock
 }
 
 // target is where a server introspects.

@@ -172,7 +172,7 @@ func (c *Client) parse(ctx context.Context, r reply) (*watchword.Answer, error) 
 		}
 	}
 	a, err := watchword.ParseAnswer(r.body, watchword.Evidence{
-		Issuer: c.config.Name, Asked: r.asked, Age: old, Leeway: c.config.Leeway, Quirks: c.config.Quirks})
+		Issuer: c.config.Name, Asked: r.asked, Age: old, Leeway: c.config.Leeway, Offset: c.shortens(), Quirks: c.config.Quirks})
 	if err != nil {
 		return nil, err
 	}

@@ -39,8 +39,9 @@ type MetricsConfig struct {
 	Shared func() SharedStats // called at every scrape, from any goroutine; nil: nothing is shared
 	// Proven says until when each covering feed proves its issuer's revocations to be in force; called at every scrape,
 	// from any goroutine. nil: there are no feeds.
-	Proven func() map[string]time.Time
-	Log    *slog.Logger // what goes wrong while metrics are collected; nil: slog.Default
+	Proven  func() map[string]time.Time
+	Issuers func() []IssuerStats // called at every scrape, from any goroutine; nil: no metrics of what stands before issuers
+	Log     *slog.Logger         // what goes wrong while metrics are collected; nil: slog.Default
 }
 
 // Metrics is every metric of one process, in a registry of its own. It is an Observer; its methods are safe for
@@ -104,6 +105,9 @@ func NewMetrics(c MetricsConfig) *Metrics {
 		m.registry.MustRegister(newSharedCollector(c.Shared))
 	}
 	m.revocations = newRevocations(m.registry, c.Proven)
+	if c.Issuers != nil {
+		m.registry.MustRegister(newIssuersCollector(c.Issuers))
+	}
 	if m.log == nil {
 		m.log = slog.Default()
 	}

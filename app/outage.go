@@ -1,0 +1,62 @@
+package app
+
+import (
+	"log/slog"
+
+	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/issuer"
+	"github.com/watchword-dev/watchword/issuer/guard"
+	"github.com/watchword-dev/watchword/jose"
+	"github.com/watchword-dev/watchword/observe"
+)
+
+// protection is what stands between the cache and one authorization server.
+type protection struct {
+	guard *guard.Guard
+	storm *issuer.Storm
+}
+
+// protect builds the order in which one issuer's Sources stand below the cache, cheap to dear: the storm, its JWTs, the
+// guard, the client. The guard is next to the client, for only what leaves us needs a turn. The storm is outermost: it
+// must see every answer, and below the JWTs a doubt would be an outage to them, in which a signature alone may serve.
+func (is *Issuer) protect(asks watchword.Source, keys *jose.Keys, logger *slog.Logger) (watchword.Source, protection, error) {
+	var p protection
+	var err error
+	if p.guard, err = guard.Over(asks, is.guarded()); err != nil {
+		return nil, p, err
+	}
+	source, err := is.chain(p.guard, keys)
+	if err != nil {
+		return nil, p, err
+	}
+	p.storm, err = issuer.NewStorm(source, is.stormy(logger))
+	return p.storm, p, err
+}
+
+func (is *Issuer) guarded() guard.Config {
+	g := is.Guard
+	return guard.Config{Timeout: is.Timeout, Retries: g.Retries, RetryBudget: g.RetryBudget, MaxInFlight: g.MaxInFlight, Rate: g.Rate,
+		Breaker: guard.Breaker{Failures: g.Failures, Over: g.Over, Open: g.Open}, HedgeAfter: g.HedgeAfter}
+}
+
+func (is *Issuer) stormy(logger *slog.Logger) issuer.StormConfig {
+	return issuer.StormConfig{Name: is.Name, Share: is.Storm.Share, Within: is.Storm.Within, AtLeast: is.Storm.AtLeast, Logger: logger}
+}
+
+func (a *App) lookAtIssuers() (all []observe.IssuerStats) {
+	now := a.now.Load()
+	if now == nil {
+		return nil
+	}
+	for _, one := range now.clients {
+		g, s := one.guard.Stats(), one.storm.Stats()
+		stats := observe.IssuerStats{Issuer: one.section.Name, Breaker: g.Breaker.String(), InFlight: g.InFlight, Limit: g.Limit, Waiting: g.Waiting,
+			Retries: g.Retries, Hedges: g.Hedges, Refused: map[string]uint64{},
+			Raging: s.Raging, Doubted: s.Doubted, Storms: s.Storms, Honoured: s.Honoured, ClockOffset: one.ClockOffset().Seconds()}
+		for _, gate := range guard.Gates() {
+			stats.Refused[gate.String()] = g.Refused[gate]
+		}
+		all = append(all, stats)
+	}
+	return all
+}
