@@ -50,10 +50,14 @@ func Check(ctx context.Context, c *Config, q Question, stderr io.Writer) ([]Verd
 		return nil, err
 	}
 	defer memory.Close()
+	held, err := c.held(logger)
+	if err != nil {
+		return nil, err
+	}
 	var v watchword.Verifier // one, so that a token's Key stays the same
 	var verdicts []Verdict
 	for _, rs := range routes {
-		if err := v.Reconfigure(watchword.Config{Source: memory.Over(source, 0), Issuers: shapes, Routes: rs}); err != nil {
+		if err := v.Reconfigure(watchword.Config{Source: memory.Over(source, 0), Issuers: shapes, Routes: rs, Ledger: held}); err != nil {
 			return nil, err
 		}
 		r := watchword.Request{Door: "check", Token: q.Token, Method: q.Method, Host: q.Host, Path: q.Path}

@@ -83,7 +83,7 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 	if err := a.share(c, logger); err != nil {
 		return nil, err
 	}
-	watched := observe.MetricsConfig{Cache: a.lookAtCache, Issuers: a.lookAtIssuers, Proven: a.proven, Log: logger}
+	watched := observe.MetricsConfig{Cache: a.lookAtCache, Issuers: a.lookAtIssuers, Proven: a.proven, Ledger: func() int64 { return a.ledger.Stats().Bytes }, Log: logger}
 	if a.shared != nil {
 		watched.Shared = a.lookAtShared
 	}
@@ -226,9 +226,14 @@ func (c *Config) keep() time.Duration {
 			keep = max(keep, life)
 		}
 	}
+	covered := slices.ContainsFunc(c.Issuers, func(is Issuer) bool { return is.Covering != "" })
 	for _, f := range c.bounds() {
-		if f.Life() > 0 {
-			keep = max(keep, f.Life())
+		life := f.Life()
+		if covered && life > 0 {
+			life = max(life, f.Covered()) // as long as a feed may extend it
+		}
+		if life > 0 {
+			keep = max(keep, life)
 		}
 	}
 	return keep

@@ -42,8 +42,9 @@ type Config struct {
 	Events           *Events        // nil: no such door
 	Log              Log
 	DecisionLog      DecisionLog
-	DeploymentSecret Secret     // zero: random for the life of the process
-	Admin            Listen     // zero: none
+	DeploymentSecret Secret // zero: random for the life of the process
+	Admin            Listen // zero: none
+	Revocation       Revocation
 	Operators        []Operator // of the admin API; nil: there is none
 
 	warnings []string
@@ -146,6 +147,12 @@ type ForwardAuth struct {
 
 // TLS is a certificate with its key, in PEM files that are read again when they change.
 type TLS struct{ Cert, Key string }
+
+// Revocation bounds what is held against tokens, and says where it outlives a restart.
+type Revocation struct {
+	Log      string // a folder; empty: memory only
+	MaxBytes int64
+}
 
 // Log says how much goes to stderr, and how.
 type Log struct{ Level, Format string }

@@ -39,14 +39,24 @@ func (c *Config) ledgerIssuers() (all []revocation.Issuer) {
 }
 
 // hearsOf reports whether anything says what is revoked.
-func (c *Config) hearsOf() bool { return c.Events != nil || len(c.Operators) > 0 }
+func (c *Config) hearsOf() bool {
+	return c.Events != nil || len(c.Operators) > 0 || c.Revocation.Log != ""
+}
 
 // openLedger makes the ledger, which outlives every reload.
 func (a *App) openLedger(c *Config, logger *slog.Logger) (err error) {
-	a.ledger, err = revocation.New(revocation.Config{Issuers: c.ledgerIssuers(), Logger: logger,
+	a.ledger, err = revocation.New(revocation.Config{Issuers: c.ledgerIssuers(), Logger: logger, Folder: c.Revocation.Log, MaxBytes: c.Revocation.MaxBytes,
 		Observe: func(e *revocation.Event, outcome revocation.Outcome) { a.metrics.Revocation(e, outcome) }})
 	a.publisher = a.ledger
 	return err
+}
+
+// held is what the log of the running process holds against tokens; nil: there is no log.
+func (c *Config) held(logger *slog.Logger) (watchword.Ledger, error) {
+	if c.Revocation.Log == "" {
+		return nil, nil
+	}
+	return revocation.New(revocation.Config{Issuers: c.ledgerIssuers(), Logger: logger, Folder: c.Revocation.Log, MaxBytes: c.Revocation.MaxBytes, ReadOnly: true})
 }
 
 // proven is until when each covering feed proves what it covers.

@@ -24,7 +24,16 @@ var file = object([]row[Config]{
 		"Keys the fingerprints and pseudonyms that leave the process, so that they are the same on every instance and after a restart, and seals what `cache.l2` shares. Two during a rotation: the first is used, and what the second sealed is still read. Absent: random for the life of the process."),
 	key("admin", adminKeys, self[Config],
 		"The listener for operators: /metrics, /healthz, /readyz, and with operators the API to revoke. Absent: none."),
-}, "revocation", "canary")
+	key("revocation", revocationKeys, func(c *Config) *Revocation { return &c.Revocation },
+		"What is held against tokens. [docs/revocation.md](revocation.md) says how long, and what a restart keeps."),
+}, "canary")
+
+var revocationKeys = object([]row[Revocation]{
+	key("log", folder, func(r *Revocation) *string { return &r.Log },
+		"A folder of this process alone, where what is heard is written before it is acknowledged, so that a restart forgets nothing. Absent: memory only."),
+	key("max_bytes", size, func(r *Revocation) *int64 { return &r.MaxBytes },
+		"Memory for revocations, at least 64KiB. When it is full the oldest are forgotten, and every answer from before them is asked for again; what operators deny is never forgotten and has a quarter.").or("64MiB"),
+}, "bus", "reask_per_second")
 
 var label = text("name", "write letters, digits, _ . and -, at most 64",
 	like(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`, "is no name"))

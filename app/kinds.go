@@ -239,6 +239,15 @@ func optional[V any](of kind[V]) kind[*V] {
 	}}
 }
 
+// folder is one, relative to the file that names it.
+var folder = func() kind[string] {
+	k := text("folder", "write the path of a folder")
+	return kind[string]{k.shape, func(r *reader, at place, into *string) {
+		k.read(r, at, into)
+		*into = r.file(*into)
+	}}
+}()
+
 // filePath is a file, relative to the one that names it.
 var filePath = func() kind[string] {
 	k := text("file", "write the path of a file")

@@ -119,7 +119,7 @@ func (c *Config) fixed() (all [][2]string) {
 	gate("admin", c.Admin != Listen{}, c.Admin, 0, nil)
 	own := c.Cache
 	own.L2 = nil
-	return append(all, [2]string{"cache", fmt.Sprintf("%+v", own)}, [2]string{"cache.l2", c.Cache.L2.String()})
+	return append(all, [2]string{"cache", fmt.Sprintf("%+v", own)}, [2]string{"cache.l2", c.Cache.L2.String()}, [2]string{"revocation", fmt.Sprintf("%+v", c.Revocation)})
 }
 
 // meet lets new issuers be discovered before they serve, so that a reload does not begin with questions that nobody

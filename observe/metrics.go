@@ -41,6 +41,7 @@ type MetricsConfig struct {
 	// from any goroutine. nil: there are no feeds.
 	Proven  func() map[string]time.Time
 	Issuers func() []IssuerStats // called at every scrape, from any goroutine; nil: no metrics of what stands before issuers
+	Ledger  func() int64         // bytes of memory that revocations take; called at every scrape; nil: no metric of a ledger
 	Log     *slog.Logger         // what goes wrong while metrics are collected; nil: slog.Default
 }
 
@@ -107,6 +108,10 @@ func NewMetrics(c MetricsConfig) *Metrics {
 	m.revocations = newRevocations(m.registry, c.Proven)
 	if c.Issuers != nil {
 		m.registry.MustRegister(newIssuersCollector(c.Issuers))
+	}
+	if c.Ledger != nil {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "watchword_ledger_bytes",
+			Help: "Memory that revocations take, bounded by revocation.max_bytes."}, func() float64 { return float64(c.Ledger()) }))
 	}
 	if m.log == nil {
 		m.log = slog.Default()
