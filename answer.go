@@ -322,6 +322,16 @@ func (a *Answer) Scope() string { return a.scope }
 // Bound reports whether the token is bound to a key (cnf, RFC 7800 §3.1).
 func (a *Answer) Bound() bool { return a.has&hasCnf != 0 }
 
+// hasAll reports whether every one of these claims is there and names something.
+func (a *Answer) hasAll(names []string) bool {
+	for _, name := range names {
+		if v, there := a.claims.Get(name); !there || v == "null" || v == `""` {
+			return false
+		}
+	}
+	return true
+}
+
 // Refresh reports whether the server calls it a refresh token, which no resource accepts.
 func (a *Answer) Refresh() bool { return a.refresh }
 

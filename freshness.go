@@ -72,6 +72,7 @@ func (f Freshness) tighten(t *Freshness) Freshness {
 type Coverage struct {
 	Since, Through time.Time
 	Settle         time.Duration
+	Keys           []string // claims by which the feed's events name tokens: an answer that lacks one is never extended
 }
 
 // Void is what is held against an Answer by what was heard of revocations. The zero value: it stands.
@@ -126,7 +127,7 @@ func (q *Query) WeighAhead(a *Answer, share float64) (s Standing, due bool) {
 	}
 	age := Age(q.At, asOf)
 	vouched := age
-	if c := &q.Coverage; a.active && !c.Since.IsZero() && Age(c.Since, asOf) < -c.Settle {
+	if c := &q.Coverage; a.active && !c.Since.IsZero() && Age(c.Since, asOf) < -c.Settle && a.hasAll(c.Keys) {
 		vouched = min(age, Age(q.At, c.Through))
 	}
 	switch grace := q.Freshness.StaleIfError; {

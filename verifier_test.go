@@ -69,7 +69,7 @@ func TestQueryCarriesTheQuestion(t *testing.T) {
 		credential := &watchword.Credential{Hint: "h"}
 		d := v.Verify(t.Context(), watchword.Request{Token: "t", Peer: "10.0.0.1", Credential: credential})
 		q := src.asked[0]
-		if q.Token != "t" || q.Key != d.Key || q.Issuer != "main" || q.Credential != credential || q.Peer != "10.0.0.1" || !q.At.Equal(time.Now()) || !q.AskedSince.IsZero() || q.Freshness != own || q.Coverage != cover {
+		if q.Token != "t" || q.Key != d.Key || q.Issuer != "main" || q.Credential != credential || q.Peer != "10.0.0.1" || !q.At.Equal(time.Now()) || !q.AskedSince.IsZero() || q.Freshness != own || q.Coverage.Since != cover.Since || q.Coverage.Through != cover.Through {
 			t.Errorf("%+v", q)
 		}
 		tighten := func(f watchword.Freshness, want watchword.Freshness) {

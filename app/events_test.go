@@ -125,7 +125,7 @@ doors:
   events:
     listen: 127.0.0.1:0
     back_channel_logout: [{issuer: main, path: /logout, audience: my-client}]
-    ssf: [{name: ssf-main, issuer: main, transmitter: %[1]s, audience: watchword, path: /ssf, bearer: {file: ssf}, covers: [logout, token, user, client], lag: 1s}]
+    ssf: [{name: ssf-main, issuer: main, transmitter: %[1]s, audience: watchword, path: /ssf, bearer: {file: ssf}, covers: [logout, token, user, client], keys: [sub, sid], lag: 1s}]
     webhooks: [{issuer: main, path: /hook, secret: {file: hook}, map: {sub: user, effect: revalidate}}]
     revoke: [{issuer: main, path: /revoke}]
     global_token_revocation: [{issuer: main, path: /gtr, bearer: {file: gtr}}]
@@ -315,6 +315,9 @@ func TestMistakesOfWaysIn(t *testing.T) {
 		{with(", selector_claims: {a: a, b: b, c: c, d: d, e: e}", logout, ""), "issuers[0].selector_claims", "names 5"},
 	} {
 		refused(t, c.text, c.path, c.reason)
+	}
+	if keys := accepted(t, with(", covering: s", stream+", lag: 1s, covers: [logout], keys: [sub, sid]}]", "")).ledgerIssuers()[0].Keys; len(keys) != 2 {
+		t.Errorf("the ledger does not know the keys of the covering feed: %v", keys)
 	}
 	c := accepted(t, with(", covering: s", stream+", lag: 1s, covers: [logout], keys: [sub]}]", ""))
 	if len(c.covering()) != 0 || !strings.Contains(strings.Join(c.Warnings(), "\n"), "does not cover token, user, client") {

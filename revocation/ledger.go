@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,7 @@ type Issuer struct {
 	MaxTokenLife time.Duration     // how long a token of it may live; zero: DefaultMaxTokenLife
 	Remember     time.Duration     // how long evidence may be of use: max_age and every grace; zero: DefaultRemember
 	Selectors    map[string]string // declared selectors to claims; at most four; "tenant" is Selector.Tenant
+	Keys         []string          // claims by which its covering feed names tokens: an answer that lacks one is never extended
 	Exempt       bool              // until_expiry: tokens of before the ledger's beginning are accepted unasked
 }
 
@@ -186,7 +188,7 @@ func (is *Issuer) setDefaults() {
 	if is.Exempt { // its tokens are evidence for as long as they live
 		is.Remember = max(is.Remember, is.MaxTokenLife)
 	}
-	is.Selectors = maps.Clone(is.Selectors)
+	is.Selectors, is.Keys = maps.Clone(is.Selectors), slices.Clone(is.Keys)
 }
 
 // sigma is how far the issue of a token and a revocation may seem to lie apart though they are one instant: clocks
@@ -292,7 +294,7 @@ func (l *Ledger) Cover(issuer string, through time.Time) {
 		through = now
 	}
 	c := *b.coverage.Load()
-	if c.Settle = b.issuer.Settle; c.Through.IsZero() || watchword.Age(c.Through, through) < 0 {
+	if c.Settle, c.Keys = b.issuer.Settle, b.issuer.Keys; c.Through.IsZero() || watchword.Age(c.Through, through) < 0 {
 		c.Through = through
 	}
 	b.coverage.Store(&c)

@@ -247,7 +247,7 @@ func TestSIG21Coverage(t *testing.T) {
 		start := time.Now()
 		is := func(want watchword.Coverage) {
 			t.Helper()
-			if got := l.Coverage("main"); got != want {
+			if got := l.Coverage("main"); got.Since != want.Since || got.Through != want.Through || got.Settle != want.Settle {
 				t.Errorf("%+v, want %+v", got, want)
 			}
 		}
