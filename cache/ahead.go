@@ -16,35 +16,51 @@ type ahead struct {
 	minHits uint32
 	rate    *bucket
 	perSec  float64
-	slots   [4096]atomic.Uint64 // tag of one answer << 16 | hits; two answers of one slot only lose counts
+	slots   tally
 }
 
 func newAhead(c RefreshAhead) *ahead {
 	return &ahead{after: c.After, minHits: uint32(min(c.MinHits, refreshed-1)), perSec: c.PerSecond, rate: new(bucket)}
 }
 
+// tally counts hits in a fixed table: the tag of one answer << 16 | hits. Two answers of one slot only lose counts.
+type tally [4096]atomic.Uint64
+
 const refreshed = 1<<16 - 1 // this answer has had its refresh
 
+// count counts a hit on an answer and returns how many there were.
+func (t *tally) count(key watchword.Key, asked time.Time) (hits uint32) {
+	t.update(key, asked, func(old uint32) uint32 {
+		hits = min(old+1, refreshed-1)
+		return hits
+	})
+	return hits
+}
+
 // popular counts a hit on a due answer and reports, once per answer, that it is worth a refresh.
-func (h *ahead) popular(key watchword.Key, asked time.Time) bool {
-	id := binary.LittleEndian.Uint64(key[:])
-	slot := &h.slots[id%uint64(len(h.slots))]
+func (h *ahead) popular(key watchword.Key, asked time.Time) (is bool) {
+	h.slots.update(key, asked, func(old uint32) uint32 {
+		is = old < refreshed && old+1 >= h.minHits
+		if is || old == refreshed {
+			return refreshed
+		}
+		return old + 1
+	})
+	return is
+}
+
+// update changes the count of one answer; next may be called more than once.
+func (t *tally) update(key watchword.Key, asked time.Time, next func(hits uint32) uint32) {
+	slot := &t[binary.LittleEndian.Uint64(key[:])%uint64(len(t))]
 	tag := (binary.LittleEndian.Uint64(key[8:]) ^ uint64(asked.UnixNano())) << 16
 	for {
 		old := slot.Load()
-		hits := uint32(1)
+		hits := uint32(0)
 		if old&^refreshed == tag {
-			hits = uint32(old&refreshed) + 1
-			if hits > refreshed {
-				return false
-			}
+			hits = uint32(old & refreshed)
 		}
-		next := tag | uint64(hits)
-		if hits >= h.minHits {
-			next = tag | refreshed
-		}
-		if slot.CompareAndSwap(old, next) {
-			return hits >= h.minHits
+		if slot.CompareAndSwap(old, tag|uint64(next(hits))) {
+			return
 		}
 	}
 }

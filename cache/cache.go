@@ -28,11 +28,12 @@ const MaxInactiveTTL = time.Minute
 
 // Config of a Cache. Zero fields mean the default; negative ones are refused.
 type Config struct {
-	MaxBytes      int64         // memory for active answers, overhead included; zero: DefaultMaxBytes
-	FlightTimeout time.Duration // how long one asking may take, whoever waits for it; zero: DefaultFlightTimeout
-	Inactive      Inactive
-	Unknown       Unknown
-	RefreshAhead  RefreshAhead
+	MaxBytes       int64         // memory for active answers, overhead included; zero: DefaultMaxBytes
+	FlightTimeout  time.Duration // how long one asking may take, whoever waits for it; zero: DefaultFlightTimeout
+	Inactive       Inactive
+	Unknown        Unknown
+	RefreshAhead   RefreshAhead
+	ReaskPerSecond float64 // questions to one issuer that revocations cause, a second; zero: DefaultReaskPerSecond
 
 	// OnInactive is told of every inactive answer for a token that was active here, before anybody sees it: whatever
 	// else remembers that token can be doubted in time. It is never told of strangers, and must not block. nil: nobody.
@@ -68,6 +69,7 @@ type Cache struct {
 	clock    *clock
 	budget   *budget
 	ahead    *ahead
+	reask    *reask
 	stats    stats
 
 	mu      sync.Mutex // guards flights, and every write to active and inactive
@@ -80,7 +82,7 @@ func New(c Config) (*Cache, error) {
 		return nil, err
 	}
 	c.setDefaults()
-	m := &Cache{config: c, clock: &clock{start: time.Now()}, budget: newBudget(c.Unknown), ahead: newAhead(c.RefreshAhead), flights: map[watchword.Key]*flight{}}
+	m := &Cache{config: c, clock: &clock{start: time.Now()}, budget: newBudget(c.Unknown), ahead: newAhead(c.RefreshAhead), reask: newReask(c.ReaskPerSecond), flights: map[watchword.Key]*flight{}}
 	var err error
 	if m.active, err = m.store(c.MaxBytes); err != nil {
 		return nil, err
@@ -107,6 +109,7 @@ func (c *Config) validate() error {
 	bad(!(c.Unknown.PerSecond >= 0) || !(c.Unknown.Burst >= 0), "Unknown %+v: a rate cannot be negative", c.Unknown)
 	bad(!(c.RefreshAhead.After >= 0 && c.RefreshAhead.After < 1), "RefreshAhead.After %v is not a share between 0 and 1", c.RefreshAhead.After)
 	bad(c.RefreshAhead.MinHits < 0 || !(c.RefreshAhead.PerSecond >= 0), "RefreshAhead %+v: a rate cannot be negative", c.RefreshAhead)
+	bad(!(c.ReaskPerSecond >= 0), "ReaskPerSecond %v: a rate cannot be negative", c.ReaskPerSecond)
 	return errors.Join(errs...)
 }
 
@@ -119,6 +122,7 @@ func (c *Config) setDefaults() {
 	fill(&c.RefreshAhead.After, 0.75)
 	fill(&c.RefreshAhead.MinHits, 2)
 	fill(&c.RefreshAhead.PerSecond, 50)
+	fill(&c.ReaskPerSecond, DefaultReaskPerSecond)
 }
 
 func fill[T comparable](field *T, otherwise T) {
@@ -143,6 +147,7 @@ func (m *Cache) store(maxBytes int64) (*otter.Cache[watchword.Key, *watchword.An
 
 // Close stops the cache's own goroutines. A closed Cache must not be used.
 func (m *Cache) Close() {
+	close(m.reask.ended)
 	m.active.StopAllGoroutines()
 	if m.inactive != nil {
 		m.inactive.StopAllGoroutines()
@@ -169,7 +174,10 @@ func (o *over) Introspect(ctx context.Context, q watchword.Query) (*watchword.An
 	known, _ := o.active.GetIfPresent(q.Key)
 	if known != nil {
 		if s, due := q.WeighAhead(known, o.ahead.after); s == watchword.Fresh {
-			if due {
+			switch {
+			case leans(&q, known):
+				o.lean(q, known)
+			case due:
 				o.refresh(ctx, q, known)
 			}
 			o.stats.count(Hit, q.Key)
@@ -196,6 +204,9 @@ func (o *over) miss(ctx context.Context, q watchword.Query, known *watchword.Ans
 	}
 	if err == nil {
 		return a, nil
+	}
+	if errors.Is(err, errPaced) {
+		return nil, err
 	}
 	if a != nil && (known == nil || watchword.Age(a.AsOf(), known.AsOf()) > 0) {
 		known = a // others had it

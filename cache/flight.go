@@ -58,6 +58,12 @@ func (o *over) board(ctx context.Context, q watchword.Query, known *watchword.An
 			return nil, &watchword.Error{Failure: watchword.Throttled, Issuer: q.Issuer, RetryAfter: wait, Cause: errors.New("this peer asked about too many tokens that turned out to be nothing")}
 		}
 	}
+	if known != nil && caused(&q, known) {
+		if wait := o.reask.take(q.Issuer, q.At); wait > 0 {
+			o.stats.count(Paced, q.Key)
+			return nil, &watchword.Error{Failure: watchword.Unavailable, Issuer: q.Issuer, RetryAfter: wait, Cause: errPaced}
+		}
+	}
 	o.stats.count(Miss, q.Key)
 	return o.takeOff(ctx, q, known == nil), nil
 }

@@ -18,12 +18,13 @@ const (
 	KnownInactive               // a remembered inactive answer served
 	Refresh                     // the source below was asked ahead of need; counted beside a Hit
 	Throttled                   // a peer's budget for unknown tokens was spent; nobody was asked
+	Paced                       // the rate of questions that revocations cause was spent; nobody was asked
 	results
 )
 
 // String returns the label of r.
 func (r Result) String() string {
-	return [results]string{"hit", "miss", "joined", "stale", "inactive", "refresh", "throttled"}[r]
+	return [results]string{"hit", "miss", "joined", "stale", "inactive", "refresh", "throttled", "paced"}[r]
 }
 
 // Stats is a look at a Cache.
