@@ -71,7 +71,7 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 	a := &App{stdout: &locked{w: stdout}, stderr: &locked{w: stderr}, digests: make([]byte, 32)}
 	_, _ = rand.Read(a.digests) // never fails (crypto/rand)
 	var err error
-	remember := c.Cache.config()
+	remember := c.remember()
 	remember.OnInactive = func(q watchword.Query, answer *watchword.Answer) { a.ledger.Doubt(q, answer) }
 	if a.memory, err = cache.New(remember); err != nil {
 		return nil, err
@@ -237,6 +237,12 @@ func (c *Config) keep() time.Duration {
 		}
 	}
 	return keep
+}
+
+func (c *Config) remember() cache.Config {
+	m := c.Cache.config()
+	m.ReaskPerSecond = float64(c.Revocation.ReaskPerSecond)
+	return m
 }
 
 func (c *Cache) config() cache.Config {

@@ -32,7 +32,7 @@ func made(c *Config) string {
 		fmt.Fprintf(&b, "%+v %v\n", ic, c.Issuers[i].shape(new(issuer.Client)))
 	}
 	j := c.judgement(nil, nil, nil)
-	fmt.Fprintf(&b, "%+v %+v %v %+v %v\n", j.Routes, j.Callers, c.keep(), c.Cache.config(), c.fixed())
+	fmt.Fprintf(&b, "%+v %+v %v %+v %v\n", j.Routes, j.Callers, c.keep(), c.remember(), c.fixed())
 	fmt.Fprintf(&b, "%+v\n", c.ledgerIssuers())
 	if c.Introspection != nil {
 		d := c.introspectionConfig(nil)

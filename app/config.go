@@ -36,6 +36,7 @@ type Config struct {
 	Issuers          []Issuer
 	Freshness        watchword.Freshness // where neither a policy nor a caller has its own
 	Cache            Cache
+	Revocation       Revocation
 	Policies         []watchword.Route
 	Introspection    *Introspection // nil: no such door
 	ForwardAuth      *ForwardAuth   // nil: no such door
@@ -44,7 +45,6 @@ type Config struct {
 	DecisionLog      DecisionLog
 	DeploymentSecret Secret // zero: random for the life of the process
 	Admin            Listen // zero: none
-	Revocation       Revocation
 	Operators        []Operator // of the admin API; nil: there is none
 
 	warnings []string
@@ -150,8 +150,9 @@ type TLS struct{ Cert, Key string }
 
 // Revocation bounds what is held against tokens, and says where it outlives a restart.
 type Revocation struct {
-	Log      string // a folder; empty: memory only
-	MaxBytes int64
+	Log            string // a folder; empty: memory only
+	MaxBytes       int64
+	ReaskPerSecond int // questions to one issuer that revocations cause
 }
 
 // Log says how much goes to stderr, and how.

@@ -144,7 +144,6 @@ func TestT9LaterFeaturesAreRefusedByName(t *testing.T) {
 	}
 	policy := func(more string) string { return change(t, base, "    require", "    "+more+"\n    require") }
 	later("revocation.bus", base+"revocation: {bus: {redis: {address: 127.0.0.1:6379}}}\n")
-	later("revocation.reask_per_second", base+"revocation: {reask_per_second: 5}\n")
 	later("canary", base+"canary: [{issuer: main}]\n")
 	for _, k := range []string{"tiers", "recheck"} {
 		later("policies[0]."+k, policy(k+": true"))
