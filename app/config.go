@@ -43,8 +43,8 @@ type Config struct {
 	Events           *Events        // nil: no such door
 	Log              Log
 	DecisionLog      DecisionLog
-	DeploymentSecret Secret // zero: random for the life of the process
-	Admin            Listen // zero: none
+	DeploymentSecret Secret     // zero: random for the life of the process
+	Admin            Listen     // zero: none
 	Operators        []Operator // of the admin API; nil: there is none
 
 	warnings []string
