@@ -161,17 +161,16 @@ func (g *Guard) Introspect(ctx context.Context, q watchword.Query) (*watchword.A
 	defer cancel()
 	end, _ := ctx.Deadline()
 	last := end.Add(-time.Duration(reserve * float64(time.Until(end)))) // nothing begins after it
-	g.budget.earn()
 	for try := 0; ; try++ {
-		a, err := g.once(ctx, &q, last)
+		a, err := g.once(ctx, &q, last, try == 0)
 		if err == nil || !g.again(ctx, err, try, last) {
 			return a, err
 		}
 	}
 }
 
-// once takes one turn.
-func (g *Guard) once(ctx context.Context, q *watchword.Query, last time.Time) (*watchword.Answer, error) {
+// once takes one turn. A first question that is asked earns a share of a retry.
+func (g *Guard) once(ctx context.Context, q *watchword.Query, last time.Time, first bool) (*watchword.Answer, error) {
 	if left := g.breaker.RemainingDelay(); left > 0 {
 		return nil, g.refuse(q, GateBreaker, left)
 	}
@@ -189,6 +188,9 @@ func (g *Guard) once(ctx context.Context, q *watchword.Query, last time.Time) (*
 	}
 	if g.breaker.IsHalfOpen() {
 		state = g.generation.Load() // it opened by our asking for a permit
+	}
+	if first {
+		g.budget.earn()
 	}
 	return g.hedged(ctx, q, turn, state)
 }

@@ -345,3 +345,28 @@ func TestBadConfigNamesEveryMistake(t *testing.T) {
 		t.Errorf("%v; want nine mistakes", err)
 	}
 }
+
+// What the breaker refuses was not asked, and earns no retry: a long outage must not save up for its end.
+func TestRefusedQuestionsEarnNoRetries(t *testing.T) {
+	in(t, guard.Config{Retries: 2, RetryBudget: 0.1}, func(t *testing.T, s *server, g *guard.Guard) {
+		s.set(fails)
+		for range 1000 { // the breaker opens after a few
+			_ = ask(t, g, "")
+		}
+		s.set(nil)
+		time.Sleep(5 * time.Second)
+		for range 3 {
+			if err := ask(t, g, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before := g.Stats().Retries
+		s.set(fails)
+		for range 5 {
+			_ = ask(t, g, "")
+		}
+		if n := g.Stats().Retries - before; n > 1 {
+			t.Errorf("%d retries after eight questions; the budget is a tenth, and less than one was left", n)
+		}
+	})
+}

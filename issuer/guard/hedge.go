@@ -18,7 +18,7 @@ type budget struct {
 	left float64 // guarded by mu
 }
 
-const mostSaved = 10
+const mostSaved = 3
 
 func (b *budget) earn() {
 	b.mu.Lock()

@@ -32,6 +32,7 @@ issuers:
     introspection_endpoint: http://AS/introspect
     client_auth: {method: client_secret_basic, client_id: rs, client_secret: {env: BENCH_RS}}
     timeout: TIMEOUT
+    guard: {rate: 1000000, max_in_flight: 10000} # what it costs, not what it allows
 freshness: {max_staleness: 1h}
 cache: {max_bytes: BYTES}
 policies:
