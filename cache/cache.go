@@ -175,8 +175,8 @@ func (o *over) Introspect(ctx context.Context, q watchword.Query) (*watchword.An
 	if known != nil {
 		if s, due := q.WeighAhead(known, o.ahead.after); s == watchword.Fresh {
 			switch {
-			case leans(&q, known):
-				o.lean(q, known)
+			case !q.Coverage.Since.IsZero() && leans(&q, known):
+				o.lean(&q, known)
 			case due:
 				o.refresh(ctx, q, known)
 			}

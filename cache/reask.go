@@ -71,9 +71,9 @@ func (r *reask) take(issuer string, now time.Time) time.Duration {
 	return wait
 }
 
-// leans reports a fresh answer that is so only by a feed's proof, and that the proof is older than half the bound.
+// leans reports, where a feed covers the issuer, a fresh answer that is so only by a feed's proof, and that the proof is older than half the bound.
 func leans(q *watchword.Query, a *watchword.Answer) bool {
-	return !q.Coverage.Since.IsZero() && watchword.Age(q.At, a.AsOf()) > q.Freshness.MaxStaleness &&
+	return watchword.Age(q.At, a.AsOf()) > q.Freshness.MaxStaleness &&
 		watchword.Age(q.At, q.Coverage.Through) > q.Freshness.MaxStaleness/2
 }
 
@@ -90,7 +90,7 @@ func caused(q *watchword.Query, a *watchword.Answer) bool {
 
 // lean counts a hit on an answer that leans. Only every hit that doubles their number looks at the candidates, and none
 // waits for that.
-func (o *over) lean(q watchword.Query, a *watchword.Answer) {
+func (o *over) lean(q *watchword.Query, a *watchword.Answer) {
 	hits := o.reask.tally.count(q.Key, a.Asked())
 	if bits.OnesCount32(hits) != 1 || !o.reask.mu.TryLock() {
 		return
@@ -108,7 +108,7 @@ func (o *over) lean(q watchword.Query, a *watchword.Answer) {
 		}
 		delete(p.hot, coldest.q.Key)
 	}
-	p.hot[q.Key] = &candidate{from: o, q: q, asOf: a.AsOf(), hits: hits}
+	p.hot[q.Key] = &candidate{from: o, q: *q, asOf: a.AsOf(), hits: hits}
 	if !p.running {
 		p.running = true
 		go o.reask.run(p)
