@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/revocation"
 )
 
 // signer is an authorization server that signs its tokens (ES256) and publishes its key.
@@ -237,4 +239,58 @@ func TestShapeNamesTheKeys(t *testing.T) {
 	if b, _ := json.Marshal(seen); strings.Contains(string(b), "secret") {
 		t.Error(string(b))
 	}
+}
+
+// One JWT has many valid signatures: whoever holds it can write another (ECDSA takes s and n-s). A revoked one stays
+// revoked, verified here or not, whether its event names the token or its jti.
+//
+// Covers: JWT-09
+func TestJWT09RevokedTokensStayRevokedHoweverTheyAreSigned(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t)
+	c := s.config(t, "introspection_endpoint: none\n    jwt: {mode: local_first}", "{max_staleness: until_expiry}")
+	source, shapes, err := c.sources(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, by := range []string{"token", "jti", "sub"} {
+		ledger, err := revocation.New(revocation.Config{Issuers: []revocation.Issuer{{Name: "main", ID: s.URL, Exempt: true}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := watchword.New(watchword.Config{Source: source, Issuers: shapes, Routes: c.Policies, Ledger: ledger})
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := s.token("at+jwt", time.Minute, "")
+		spellings := []string{token, otherSignature(token, s.key.Params().N)}
+		decide := func(want watchword.Reason) {
+			t.Helper()
+			for i, spelled := range spellings {
+				if d := v.Verify(t.Context(), watchword.Request{Token: watchword.Token(spelled)}); d.Reason != want {
+					t.Errorf("by %s, spelling %d: %v, %v; want %v", by, i, d.Reason, d.Err, want)
+				}
+			}
+		}
+		decide(watchword.OK)
+		event := map[string]revocation.Event{"token": {Token: ledger.TokenID("main", watchword.Token(token))}, "jti": {JTI: "1"},
+			"sub": {Selector: revocation.Selector{Subject: "ann"}, Operator: true}}[by]
+		event.Issuer = "main"
+		if err := ledger.Apply(t.Context(), event); err != nil {
+			t.Fatal(by, err)
+		}
+		decide(watchword.Revoked)
+		if err := ledger.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// otherSignature is the other ES256 signature of the same text.
+func otherSignature(token string, n *big.Int) string {
+	i := strings.LastIndexByte(token, '.')
+	sig, _ := base64.RawURLEncoding.DecodeString(token[i+1:])
+	v := new(big.Int).SetBytes(sig[32:])
+	v.Sub(n, v).FillBytes(sig[32:])
+	return token[:i+1] + raw64(sig)
 }

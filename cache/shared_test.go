@@ -592,6 +592,39 @@ func TestLargeAnswersAreNotShared(t *testing.T) {
 	})
 }
 
+// A signature that was verified here is no evidence for another host: the key may be withdrawn when that reads it.
+//
+// Covers: JWT-11
+func TestSignaturesAreNotShared(t *testing.T) {
+	t.Parallel()
+	claims, err := watchword.ParseClaims([]byte(`{"iat":1,"sub":"ann"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, vouched := range []bool{true, false} {
+		s := &open{items: map[cache.Digest]cache.Item{}}
+		shared, _ := cache.NewShared(cache.SharedConfig{Store: struct{ cache.Store }{s}})
+		src, err := shared.Over(watchword.SourceFunc(func(_ context.Context, q watchword.Query) (*watchword.Answer, error) {
+			if e := (watchword.Evidence{Issuer: q.Issuer, Asked: time.Now()}); vouched {
+				return watchword.NewVouched(claims, e, watchword.Signature{Keys: time.Now(), KeysMaxAge: time.Hour})
+			} else {
+				return watchword.ParseAnswer([]byte(`{"active":true,"sub":"ann"}`), e)
+			}
+		}), cache.Asking{Secrets: [][]byte{[]byte(rand.Text())}, Keep: watchword.UntilExpiry})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := watchword.Query{Token: "t", Issuer: "main", At: time.Now(), Freshness: watchword.Freshness{MaxStaleness: watchword.UntilExpiry}}
+		if a, err := src.Introspect(t.Context(), q); err != nil || a.Vouched() != vouched {
+			t.Fatal(err)
+		}
+		shared.Close()
+		if stored := len(s.items) == 1; stored == vouched {
+			t.Errorf("vouched %v, stored %v", vouched, stored)
+		}
+	}
+}
+
 // FuzzSharedValue: whatever the store hands back, what is decided is what the server says.
 //
 // Covers: CAC-07

@@ -25,11 +25,17 @@ type front struct {
 // door are orders:orders-secret, or the authorization server's own clients if forward says so.
 func newFront(t *testing.T, issuer []string, callers string) *front {
 	t.Helper()
+	return newFrontWithin(t, staleness.String(), issuer, callers)
+}
+
+// newFrontWithin is newFront with another max_staleness.
+func newFrontWithin(t *testing.T, bound string, issuer []string, callers string) *front {
+	t.Helper()
 	introspect, door, admin := freePort(t), freePort(t), freePort(t)
 	config := `issuers:
   - name: main
     ` + strings.Join(issuer, "\n    ") + `
-freshness: {max_staleness: ` + staleness.String() + `}
+freshness: {max_staleness: ` + bound + `}
 policies:
   - name: orders
     match: {paths: ["/orders/*"]}

@@ -28,6 +28,12 @@ if (process.env.RS_JWKS) { // the public key of a resource server that signs ins
     client_secret: undefined, token_endpoint_auth_method: 'private_key_jwt', jwks: JSON.parse(process.env.RS_JWKS),
   }))
 }
+if (process.env.ENC_JWKS) { // the public key of a resource server to which answers are encrypted (RFC 9701 §6)
+  clients.push(client('rs-enc', {
+    jwks: JSON.parse(process.env.ENC_JWKS), introspection_signed_response_alg: 'RS256',
+    introspection_encrypted_response_alg: 'RSA-OAEP-256', introspection_encrypted_response_enc: 'A256GCM',
+  }))
+}
 
 const server = createServer()
 server.listen(0, '127.0.0.1', () => {
@@ -41,6 +47,8 @@ server.listen(0, '127.0.0.1', () => {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
       introspection: { enabled: true, allowedPolicy: (ctx, caller) => caller.clientId.startsWith('rs') },
+      jwtIntrospection: { enabled: true }, // RFC 9701, for callers that ask for it
+      encryption: { enabled: true },
       revocation: { enabled: true },
       resourceIndicators: {
         enabled: true,
