@@ -17,6 +17,8 @@ type Policy struct {
 	Audience        []string      // one of them must be in aud; empty: not checked, which a configuration should warn about
 	OnUnavailable   OnUnavailable // when nobody knows; zero: Deny
 	DangerouslyHold bool          // within Freshness.StaleIfError a token that was good serves on while its server calls so many inactive that it is not believed (Error.Doubted)
+	Tiers           []Tier        // lower the bounds for some tokens; nil: for none
+	Recheck         Recheck       // asks more often than the bounds; zero: not
 	Relay           bool          // the answer goes to a caller that judges by itself: cnf and refresh tokens pass, leeway lengthens nothing
 }
 
@@ -32,6 +34,7 @@ type Request struct {
 	Credential *Credential // the caller's own, to be used instead of the issuer's; nil: the issuer's
 	Tighten    *Freshness  // lowers the bounds of the policy for this request; nil: not at all
 	Peer       string      // the client's address as a trusted proxy attests it
+	UserAgent  string      // the client's User-Agent, for Recheck.OnUserAgent
 	ID         string      // the request's id, for logs
 	Trace      string      // traceparent as it came, for logs
 }
@@ -49,6 +52,9 @@ func (p *Policy) validate() error {
 	if err := p.OnUnavailable.validate(p.Relay); err != nil {
 		errs = append(errs, err)
 	}
+	if err := p.validateTiers(); err != nil {
+		errs = append(errs, err)
+	}
 	if slices.Contains(p.Audience, "") {
 		errs = append(errs, errors.New("an empty audience can never be held"))
 	}
@@ -61,6 +67,7 @@ func (p *Policy) validate() error {
 func (p *Policy) clone() *Policy {
 	c := *p
 	c.Issuers, c.Scopes, c.Audience = slices.Clone(p.Issuers), slices.Clone(p.Scopes), slices.Clone(p.Audience)
+	c.Tiers = p.cloneTiers()
 	return &c
 }
 

@@ -30,6 +30,7 @@ type Issuer struct {
 	Name     string   // ours, in metrics and logs
 	ID       string   // its issuer identifier, matched against the unverified iss of a JWT; empty: unknown
 	Prefixes []string // how its tokens begin; empty: it takes what no other issuer claims
+	Tenant   string   // the claim that names the tenant, for When.Tenants; empty: none does
 	Asking   string   // all else that may change its answers: endpoint, client, parameters. Part of every Key
 }
 

@@ -69,6 +69,7 @@ type Config struct {
 	Modes     map[string]Mode // what operators said about the policies of Routes, by name; nil: nothing
 	Ledger    Ledger          // nil: no revocations are heard of
 	Observers []Observer      // called in order after every decision
+	Chance    func() float64  // from 0 to 1, 1 excluded: for Recheck.Probability and the times of Watch; nil: a slow one. Safe for concurrent use
 	Pepper    Pepper          // keys every Key; zero: the previous one, at first a random one
 }
 
@@ -76,6 +77,7 @@ type Config struct {
 type Verifier struct {
 	mu     sync.Mutex // one Reconfigure at a time
 	config atomic.Pointer[compiled]
+	seen   *sightings // made with the first policy that rechecks by them; guarded by mu
 }
 
 type compiled struct {
@@ -83,6 +85,7 @@ type compiled struct {
 	issuers []*issuer
 	routes  []route
 	callers map[string]*route
+	seen    *sightings // nil: no policy asks
 }
 
 // New makes a Verifier, or reports every mistake of c at once.
@@ -104,10 +107,17 @@ func (v *Verifier) Reconfigure(c Config) error {
 	} else if c.Pepper == (Pepper{}) {
 		_, _ = rand.Read(c.Pepper[:]) // never fails (crypto/rand)
 	}
+	if c.Chance == nil {
+		c.Chance = chance
+	}
 	next, err := compile(c)
 	if err != nil {
 		return err
 	}
+	if v.seen == nil && next.sights() {
+		v.seen = newSightings()
+	}
+	next.seen = v.seen
 	v.config.Store(next)
 	return nil
 }
@@ -160,6 +170,11 @@ func compile(c Config) (*compiled, error) {
 		next.callers[p.Name] = &rt
 	}
 	return next, errors.Join(errs...)
+}
+
+func (c *compiled) sights() bool {
+	by := func(p *Policy) bool { return p.Recheck.OnClientIP || p.Recheck.OnUserAgent }
+	return slices.ContainsFunc(c.Routes, func(r Route) bool { return by(&r.Policy) }) || slices.ContainsFunc(c.Callers, func(p Policy) bool { return by(&p) })
 }
 
 func (c *compiled) route(p *Policy) (route, error) {
@@ -237,8 +252,9 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Deci
 	if c.Ledger != nil {
 		q.Coverage = c.Ledger.Coverage(to.Name)
 	}
+	ask := &q                   // a recheck asks for more than what serves
 	for round := 0; ; round++ { // an answer may raise the demand (something heard questions it): then ask once more, never thrice
-		a, err := c.Source.Introspect(ctx, q)
+		a, err := c.Source.Introspect(ctx, *ask)
 		now := at // a second look at the wall would cost a hit a tenth of its time …
 		if took = time.Since(at); took > time.Millisecond {
 			now = time.Now() // … and only a wait can make a difference
@@ -263,6 +279,13 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Deci
 				next = &raised
 			}
 		}
+		if len(d.Policy.Tiers) > 0 {
+			raised := *next
+			written = d.Policy.tiered(written, a, to.Tenant)
+			raised.Freshness = written
+			raised.Freshness.StaleIfError = on.grace(written, r.Tighten)
+			next = &raised
+		}
 		s := next.Weigh(a)
 		word, serves := Whole, s == Fresh && (err == nil || excuses(err) && !doubts(err))
 		if !serves && s != Unusable && (err != nil || q.Weigh(a) == Stale) { // nobody can do better
@@ -272,6 +295,18 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Deci
 		if serves || a.active && a.expired(now, true) { // the latter is sure, however old the evidence
 			d.Answer, d.Degraded, d.Age, d.Err = a, word, max(0, Age(at, a.AsOf())), err
 			d.Reason = Judge(d.Policy, a, now)
+			if d.Policy.Recheck != (Recheck{}) && d.Reason == OK && word == Whole {
+				if err == nil && round == 0 && d.Age > 0 && c.rechecks(&d, r) {
+					d.Answer, d.Age = nil, 0
+					again := *next
+					again.AskedSince = at
+					q, ask = *next, &again
+					continue // if nothing better can be had, what was good enough is weighed again
+				}
+				if err == nil {
+					c.sees(&d, r)
+				}
+			}
 			return d, took
 		}
 		if err == nil && round > 0 {
@@ -281,7 +316,7 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Deci
 			d.unknown(err)
 			return d, took
 		}
-		q = *next
+		q, ask = *next, &q
 	}
 }
 
