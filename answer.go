@@ -22,6 +22,7 @@ type Answer struct {
 	issuer   string
 	asked    time.Time
 	age      time.Duration
+	bound    time.Duration // zero: none
 	leeway   time.Duration
 	offset   time.Duration // of the server's clock: ends a token earlier (ahead) or begins it later (behind), never the other way
 	life     time.Duration // from asked until exp or the end of expires_in, whichever is first; valid if has&hasEnd
@@ -54,6 +55,7 @@ type Evidence struct {
 	Issuer string        // our name for the authorization server
 	Asked  time.Time     // the instant just before the first byte of the attempt that was answered left us
 	Age    time.Duration // how old the answer was when it was given: its Age header (RFC 9111 §5.1); zero: none
+	MaxAge time.Duration // how old the server lets the answer become (max-age, RFC 9111 §5.2.2.1): lowers Freshness.MaxAge for it; zero: it sets no limit
 	Leeway time.Duration // how far clocks may differ when exp and nbf are read; zero: not at all
 	Offset time.Duration // by how much the server's clock is surely ahead of ours (negative: behind): exp and nbf are its own; zero: nobody knows
 	Quirks Quirks        // declared departures from RFC 7662 §2.2
@@ -76,7 +78,7 @@ func ParseAnswer(body []byte, e Evidence) (*Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Answer{issuer: e.Issuer, asked: e.Asked, age: max(0, e.Age), leeway: e.Leeway, offset: e.Offset}
+	a := &Answer{issuer: e.Issuer, asked: e.Asked, age: max(0, e.Age), bound: min(max(0, e.MaxAge), longest), leeway: e.Leeway, offset: e.Offset}
 	if a.active, err = active(c, e.Quirks); err != nil {
 		return nil, err
 	}

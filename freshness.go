@@ -112,7 +112,7 @@ func Age(now, then time.Time) time.Duration {
 //
 //	usable ⇔ asked since everything that questions it, and alive (and, of a signature: by a key set that is young enough)
 //	asOf'  = max(AsOf, Through)  if active and Since + Settle < AsOf; else AsOf
-//	fresh  ⇔ usable and At − asOf' <= MaxStaleness and At − AsOf <= MaxAge
+//	fresh  ⇔ usable and At − asOf' <= MaxStaleness and At − AsOf <= MaxAge, or the answer's own if that is lower
 func (q *Query) Weigh(a *Answer) Standing {
 	s, _ := q.WeighAhead(a, 1)
 	return s
@@ -130,11 +130,15 @@ func (q *Query) WeighAhead(a *Answer, share float64) (s Standing, due bool) {
 	if c := &q.Coverage; a.active && !c.Since.IsZero() && Age(c.Since, asOf) < -c.Settle && a.hasAll(c.Keys) {
 		vouched = min(age, Age(q.At, c.Through))
 	}
+	most := q.Freshness.maxAge()
+	if a.bound > 0 {
+		most = min(most, a.bound)
+	}
 	switch grace := q.Freshness.StaleIfError; {
-	case q.within(age, vouched, 0):
+	case q.within(age, vouched, most, 0):
 		part := func(d time.Duration) time.Duration { return time.Duration(float64(d) * share) }
-		return Fresh, vouched > part(q.Freshness.MaxStaleness) || age > part(q.Freshness.maxAge())
-	case a.active && grace > 0 && q.within(age, vouched, grace):
+		return Fresh, vouched > part(q.Freshness.MaxStaleness) || age > part(most)
+	case a.active && grace > 0 && q.within(age, vouched, most, grace):
 		return Stale, false
 	}
 	return Unusable, false
@@ -144,15 +148,15 @@ func (q *Query) WeighAhead(a *Answer, share float64) (s Standing, due bool) {
 // then.
 func (q *Query) Joins(began time.Time) bool {
 	age := Age(q.At, began)
-	return q.since(began) && q.within(age, age, 0)
+	return q.since(began) && q.within(age, age, q.Freshness.maxAge(), 0)
 }
 
 func (q *Query) since(asked time.Time) bool {
 	return q.AskedSince.IsZero() || Age(q.AskedSince, asked) <= 0
 }
 
-func (q *Query) within(age, vouched, grace time.Duration) bool {
-	return vouched <= q.Freshness.MaxStaleness+grace && age <= q.Freshness.maxAge()+grace
+func (q *Query) within(age, vouched, most, grace time.Duration) bool {
+	return vouched <= q.Freshness.MaxStaleness+grace && age <= most+grace
 }
 
 // question raises the demand of q: only an answer asked after t counts, and no coverage from before t extends it.

@@ -362,3 +362,31 @@ func TestCAC05FreshnessMistakes(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// A server's own max-age lowers MaxAge for its answer and raises nothing; a feed does not extend past it, and
+// StaleIfError does.
+//
+// Covers: CAC-13
+func TestCAC13MaxAgeOfTheServer(t *testing.T) {
+	t.Parallel()
+	start := both(0)
+	a := answerOf(t, `{"active":true}`, watchword.Evidence{Asked: start, Age: time.Second, MaxAge: 10 * time.Second})
+	f := func(age time.Duration, bounds watchword.Freshness, covered bool, want watchword.Standing) {
+		t.Helper()
+		q := watchword.Query{At: start.Add(age - time.Second), Freshness: bounds}
+		if covered {
+			q.Coverage = watchword.Coverage{Since: start.Add(-time.Hour), Through: q.At}
+		}
+		if got := q.Weigh(a); got != want {
+			t.Errorf("age %v, %+v, covered %v: %v, want %v", age, bounds, covered, got, want)
+		}
+	}
+	minute := watchword.Freshness{MaxStaleness: time.Minute}
+	f(10*time.Second, minute, false, watchword.Fresh)
+	f(10*time.Second+1, minute, false, watchword.Unusable)
+	f(10*time.Second+1, minute, true, watchword.Unusable)
+	f(6*time.Second, watchword.Freshness{MaxStaleness: 5 * time.Second}, false, watchword.Unusable)
+	minute.StaleIfError = time.Second
+	f(11*time.Second, minute, false, watchword.Stale)
+	f(11*time.Second+1, minute, false, watchword.Unusable)
+}

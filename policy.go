@@ -34,7 +34,7 @@ type Request struct {
 	Credential *Credential // the caller's own, to be used instead of the issuer's; nil: the issuer's
 	Tighten    *Freshness  // lowers the bounds of the policy for this request; nil: not at all
 	Peer       string      // the client's address as a trusted proxy attests it
-	UserAgent  string      // the client's User-Agent, for Recheck.OnUserAgent
+	UserAgent  string      // the client's User-Agent, for Changes.UserAgent
 	ID         string      // the request's id, for logs
 	Trace      string      // traceparent as it came, for logs
 }

@@ -27,13 +27,13 @@ type sighting struct {
 }
 
 // of is this sighting of a token under r. Policies that look at different things do not disturb each other.
-func (s *sightings) of(key Key, r *Request, by Recheck) sighting {
+func (s *sightings) of(key Key, r *Request, by Changes) sighting {
 	id := binary.LittleEndian.Uint64(key[:8])
 	client, what := uint64(0), uint64(0)
-	if by.OnClientIP {
+	if by.ClientIP {
 		client, what = maphash.String(s.seed, r.Peer), 1
 	}
-	if by.OnUserAgent {
+	if by.UserAgent {
 		client, what = client*31+maphash.String(s.seed, r.UserAgent), what|2
 	}
 	id ^= what << 14
@@ -63,12 +63,12 @@ func chance() float64 {
 // rechecks reports whether a remembered answer that would be good enough is to be asked about all the same.
 func (c *compiled) rechecks(d *Decision, r *Request) bool {
 	by := &d.Policy.Recheck
-	return c.seen != nil && (by.OnClientIP || by.OnUserAgent) && c.seen.of(d.Key, r, *by).moved() || by.Probability > 0 && c.Chance() < by.Probability
+	return c.seen != nil && by.OnChange != (Changes{}) && c.seen.of(d.Key, r, by.OnChange).moved() || by.Probability > 0 && c.Chance() < by.Probability
 }
 
 // sees remembers from where a token was accepted on an answer that no recheck failed to get.
 func (c *compiled) sees(d *Decision, r *Request) {
-	if by := &d.Policy.Recheck; c.seen != nil && (by.OnClientIP || by.OnUserAgent) {
-		c.seen.of(d.Key, r, *by).keep()
+	if by := &d.Policy.Recheck; c.seen != nil && by.OnChange != (Changes{}) {
+		c.seen.of(d.Key, r, by.OnChange).keep()
 	}
 }

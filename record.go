@@ -9,12 +9,12 @@ import (
 // A record is an Answer as bytes, for a store that outlives or leaves this process. It is lossless for every decision:
 // claims as they were written, and the evidence beside them. All but the first byte and the texts are big endian:
 //
-//	schema 1 | asked, unix ns | age, ns | leeway, ns | relative end after asked, ns, or −1 | issuer's length, 2 bytes | issuer | claims
+//	schema 1 | asked, unix ns | age, ns | max-age, ns, or 0 | leeway, ns | relative end after asked, ns, or −1 | issuer's length, 2 bytes | issuer | claims
 //
 // Whoever stores it seals it: a record says of itself who vouched for it.
 const (
 	recordSchema = 1
-	recordHead   = 1 + 4*8 + 2
+	recordHead   = 1 + 5*8 + 2
 )
 
 // MaxRecordBytes is the largest record that is read.
@@ -24,7 +24,7 @@ const MaxRecordBytes = MaxClaimsBytes + 1<<16 + recordHead
 func (a *Answer) Record() []byte {
 	b := make([]byte, 0, recordHead+len(a.issuer)+len(a.claims.json))
 	b = append(b, recordSchema)
-	for _, n := range [...]int64{a.asked.UnixNano(), int64(a.age), int64(a.leeway), int64(a.relative())} {
+	for _, n := range [...]int64{a.asked.UnixNano(), int64(a.age), int64(a.bound), int64(a.leeway), int64(a.relative())} {
 		b = binary.BigEndian.AppendUint64(b, uint64(n))
 	}
 	b = binary.BigEndian.AppendUint16(b, uint16(len(a.issuer)))
@@ -58,8 +58,8 @@ func ParseRecord(record []byte, now time.Time, skew time.Duration) (*Answer, err
 		return nil, errors.New("record: another schema")
 	}
 	field := func(i int) int64 { return int64(binary.BigEndian.Uint64(record[1+8*i:])) }
-	age, leeway, relative := time.Duration(field(1)), time.Duration(field(2)), time.Duration(field(3))
-	if age < 0 || age > longest || leeway < 0 || leeway > longest || relative < -1 || relative > longest || skew < 0 {
+	age, bound, leeway, relative := time.Duration(field(1)), time.Duration(field(2)), time.Duration(field(3)), time.Duration(field(4))
+	if age < 0 || age > longest || bound < 0 || bound > longest || leeway < 0 || leeway > longest || relative < -1 || relative > longest || skew < 0 {
 		return nil, errors.New("record: a duration out of range")
 	}
 	rest := record[recordHead:]
@@ -72,11 +72,11 @@ func ParseRecord(record []byte, now time.Time, skew time.Duration) (*Answer, err
 		return nil, errors.New("record: asked in the future, or never")
 	}
 	issuer, claims := string(rest[:n]), string(rest[n:])
-	a, err := ParseAnswer([]byte(claims), Evidence{Issuer: issuer, Asked: now.Add(-since), Age: age, Leeway: leeway})
+	a, err := ParseAnswer([]byte(claims), Evidence{Issuer: issuer, Asked: now.Add(-since), Age: age, MaxAge: bound, Leeway: leeway})
 	if err != nil {
 		return nil, err
 	}
-	if a.claims.json != claims || !a.active && (leeway != 0 || relative >= 0) {
+	if a.claims.json != claims || !a.active && (leeway != 0 || bound != 0 || relative >= 0) {
 		return nil, errors.New("record: not as it would be written")
 	}
 	if relative >= 0 {

@@ -49,7 +49,7 @@ func TestRestoredAnswerDecidesAsTheOriginal(t *testing.T) {
 	reasons := map[watchword.Reason]int{}
 	for range 2000 {
 		a, err := watchword.ParseAnswer([]byte(randomBody(r)), watchword.Evidence{Issuer: "main", Asked: both(0),
-			Age: time.Duration(r.IntN(3)) * time.Second, Leeway: time.Duration(r.IntN(2)) * 7 * time.Second, Quirks: quirks})
+			Age: time.Duration(r.IntN(3)) * time.Second, MaxAge: time.Duration(r.IntN(3)) * 4 * time.Second, Leeway: time.Duration(r.IntN(2)) * 7 * time.Second, Quirks: quirks})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,11 +136,11 @@ func TestCAC07RecordsAreStrict(t *testing.T) {
 	bad("schema", put(0, 2))
 	bad("asked in the far future", put(1, 0x7f, 0xff))
 	bad("asked in the far past", put(1, 0x80))
-	for _, field := range []int{9, 17, 25} {
+	for _, field := range []int{9, 17, 25, 33} {
 		bad("negative", put(field, 0x80))
 		bad("beyond reckoning", put(field, 0x7f, 0xff, 0xff))
 	}
-	bad("issuer longer than the record", put(33, 0xff, 0xff))
+	bad("issuer longer than the record", put(41, 0xff, 0xff))
 	inactive := answer(t, `{"active":false}`).Record()
 	if b := restored(t, answer(t, `{"active":false,"sub":"ann"}`), both(0), 0); b.Active() {
 		t.Error("inactive became active")

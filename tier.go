@@ -37,8 +37,13 @@ type When struct {
 // fresh as promised. The zero value rechecks nothing.
 type Recheck struct {
 	Probability float64 // of every hit, 0 to 1
-	OnClientIP  bool    // when Request.Peer is not the one that the token was last accepted from
-	OnUserAgent bool    // and so for Request.UserAgent
+	OnChange    Changes // when a token is not where it was last accepted from
+}
+
+// Changes are what tells one client from another. The zero value: nothing does.
+type Changes struct {
+	ClientIP  bool // Request.Peer
+	UserAgent bool // Request.UserAgent
 }
 
 func (w *When) empty() bool {

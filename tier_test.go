@@ -159,7 +159,7 @@ func TestRecheckOnChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		down := false
-		verify, questions := checked(t, watchword.Recheck{OnClientIP: true, OnUserAgent: true}, nil, func(int) (*watchword.Answer, error) {
+		verify, questions := checked(t, watchword.Recheck{OnChange: watchword.Changes{ClientIP: true, UserAgent: true}}, nil, func(int) (*watchword.Answer, error) {
 			if down {
 				return nil, &watchword.Error{Failure: watchword.Unavailable}
 			}
@@ -190,7 +190,7 @@ func TestRecheckAllocatesNothing(t *testing.T) {
 	a := asked(time.Now())
 	src := watchword.SourceFunc(func(context.Context, watchword.Query) (*watchword.Answer, error) { return a, nil })
 	v := verifier(t, watchword.Config{Source: src, Chance: func() float64 { return 0.5 }, Issuers: []watchword.Issuer{{Name: "main", Tenant: "org"}}, Routes: []watchword.Route{{Policy: watchword.Policy{
-		Freshness: watchword.Freshness{MaxStaleness: time.Hour}, Recheck: watchword.Recheck{Probability: 0.01, OnClientIP: true, OnUserAgent: true},
+		Freshness: watchword.Freshness{MaxStaleness: time.Hour}, Recheck: watchword.Recheck{Probability: 0.01, OnChange: watchword.Changes{ClientIP: true, UserAgent: true}},
 		Tiers: []watchword.Tier{{When: watchword.When{Clients: []string{"batch"}}}, {When: watchword.When{Tenants: []string{"acme"}}}, {When: watchword.When{Subject: watchword.ClientSubject}}}}}}})
 	r := watchword.Request{Token: "t", Peer: "10.0.0.1", UserAgent: "a long one, as they are"}
 	if n := testing.AllocsPerRun(100, func() {

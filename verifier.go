@@ -173,7 +173,7 @@ func compile(c Config) (*compiled, error) {
 }
 
 func (c *compiled) sights() bool {
-	by := func(p *Policy) bool { return p.Recheck.OnClientIP || p.Recheck.OnUserAgent }
+	by := func(p *Policy) bool { return p.Recheck.OnChange != (Changes{}) }
 	return slices.ContainsFunc(c.Routes, func(r Route) bool { return by(&r.Policy) }) || slices.ContainsFunc(c.Callers, func(p Policy) bool { return by(&p) })
 }
 

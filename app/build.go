@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	weak "math/rand/v2"
 	"net/http"
 	"os"
 	"slices"
@@ -202,7 +203,7 @@ func (a *App) install(p *parts) error {
 
 // judgement is the configuration of the Verifier.
 func (c *Config) judgement(source watchword.Source, issuers []watchword.Issuer, observers []watchword.Observer) watchword.Config {
-	j := watchword.Config{Source: source, Issuers: issuers, Routes: c.Policies, Observers: observers}
+	j := watchword.Config{Source: source, Issuers: issuers, Routes: c.Policies, Observers: observers, Chance: weak.Float64}
 	if d := c.Introspection; d != nil {
 		for i := range d.Callers {
 			j.Callers = append(j.Callers, d.Callers[i].Policy)
@@ -266,7 +267,7 @@ func (a *App) lookAtCache() observe.CacheStats {
 
 func (is *Issuer) config(logger *slog.Logger) issuer.Config {
 	return issuer.Config{Name: is.Name, Issuer: is.ID, IntrospectionEndpoint: is.Endpoint, Auth: is.ClientAuth.auth(), Prefixes: is.Prefixes,
-		Hint: is.Hint, Quirks: is.Quirks, Timeout: is.Timeout, Leeway: is.Leeway, Skew: is.Skew, Logger: logger,
+		Hint: is.Hint, MaxAgeHint: is.MaxAgeHint, Quirks: is.Quirks, Timeout: is.Timeout, Leeway: is.Leeway, Skew: is.Skew, Logger: logger,
 		TLS: issuer.TLS{CAFile: is.CA, CertFile: is.ClientAuth.CertFile, KeyFile: is.ClientAuth.KeyFile}}
 }
 

@@ -123,7 +123,7 @@ func changeLeaf(v reflect.Value, path string, count *int, n int) string {
 	case reflect.Uint8, reflect.Uint32:
 		v.SetUint(v.Uint() + 1)
 	case reflect.Float64:
-		v.SetFloat(v.Float() / 2)
+		v.SetFloat((v.Float() + 1) / 2)
 	case reflect.Map:
 		if v.IsNil() {
 			v.Set(reflect.MakeMap(v.Type()))

@@ -160,7 +160,9 @@ func (c *Config) checkFreshness(r *reader) {
 		}
 	}
 	for i := range c.Policies {
-		each(fmt.Sprintf("policies[%d].freshness", i), &c.Policies[i].Policy.Freshness)
+		path := fmt.Sprintf("policies[%d]", i)
+		each(path+".freshness", &c.Policies[i].Policy.Freshness)
+		c.checkTiers(r, path, &c.Policies[i].Policy)
 	}
 	if c.Introspection != nil {
 		for i := range c.Introspection.Callers {
@@ -169,6 +171,31 @@ func (c *Config) checkFreshness(r *reader) {
 	}
 	if f := c.Freshness; r.has(top+".max_age") && f.MaxStaleness != watchword.UntilExpiry && f.MaxAge < f.MaxStaleness && (inUse || r.has(top+".max_staleness")) {
 		r.below(top+".max_age", f.MaxAge, f.MaxStaleness)
+	}
+}
+
+// checkTiers lets what a tier leaves out fall back to its policy, and finds bounds that would loosen.
+func (c *Config) checkTiers(r *reader, policy string, p *watchword.Policy) {
+	for i := range p.Tiers {
+		path, f := fmt.Sprintf("%s.tiers[%d].freshness", policy, i), &p.Tiers[i].Freshness
+		age := p.Freshness.MaxAge
+		if age == 0 {
+			age = max(p.Freshness.MaxStaleness, watchword.DefaultMaxAge)
+		}
+		for _, b := range []struct {
+			key      string
+			own, top *time.Duration
+		}{{"max_staleness", &f.MaxStaleness, &p.Freshness.MaxStaleness}, {"max_age", &f.MaxAge, &age}, {"stale_if_error", &f.StaleIfError, &p.Freshness.StaleIfError}} {
+			switch at := path + "." + b.key; {
+			case !r.has(at):
+				*b.own = *b.top
+			case *b.own > *b.top && !r.bad(at):
+				r.wrong(r.at(at), fmt.Sprintf("is above the policy's %v: a tier can only tighten", *b.top), "lower it, or raise the policy's and write a tier for all others")
+			}
+		}
+		if r.has(path+".max_age") && f.MaxAge < f.MaxStaleness && !r.bad(path+".max_age") && !r.bad(path+".max_staleness") {
+			r.below(path+".max_age", f.MaxAge, f.MaxStaleness)
+		}
 	}
 }
 

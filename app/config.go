@@ -60,6 +60,7 @@ type Issuer struct {
 	Skew, Leeway       time.Duration
 	CA                 string // PEM file; empty: the system's
 	Hint               string // token_type_hint: access_token or none
+	MaxAgeHint         bool
 	Quirks             watchword.Quirks
 	Settle             time.Duration
 	MaxTokenLife       time.Duration

@@ -145,9 +145,7 @@ func TestT9LaterFeaturesAreRefusedByName(t *testing.T) {
 	policy := func(more string) string { return change(t, base, "    require", "    "+more+"\n    require") }
 	later("revocation.bus", base+"revocation: {bus: {redis: {address: 127.0.0.1:6379}}}\n")
 	later("canary", base+"canary: [{issuer: main}]\n")
-	for _, k := range []string{"tiers", "recheck"} {
-		later("policies[0]."+k, policy(k+": true"))
-	}
+	later("policies[0].tiers[0].when.tenant", policy("tiers: [{when: {tenant: [acme]}, freshness: {max_staleness: 1s}}]"))
 }
 
 // Every key that the table knows is refused as later, or set by some example to other than its default; and taking it
@@ -347,6 +345,27 @@ func TestDurationsAndWords(t *testing.T) {
 	}
 }
 
+// What a tier leaves out is the policy's, and what it writes is below it.
+//
+// Covers: T2
+func TestT2TiersFallBackAndTighten(t *testing.T) {
+	t.Parallel()
+	tier := func(policy, tier string) string {
+		return change(t, base, "    require", "    freshness: {"+policy+"}\n    tiers: [{when: {client: [batch]}, freshness: {"+tier+"}}]\n    require")
+	}
+	got := accepted(t, tier("max_staleness: 10s, stale_if_error: 1m", "max_staleness: 2s")).Policies[0].Policy.Tiers[0].Freshness
+	if want := (watchword.Freshness{MaxStaleness: 2 * time.Second, MaxAge: watchword.DefaultMaxAge, StaleIfError: time.Minute}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	const of = "policies[0].tiers[0].freshness."
+	refused(t, tier("max_staleness: 10s", "max_staleness: 11s"), of+"max_staleness", "is above the policy's 10s: a tier can only tighten")
+	refused(t, tier("max_staleness: 10s", "stale_if_error: 1s"), of+"stale_if_error", "is above the policy's 0s")
+	refused(t, tier("max_staleness: 10s, max_age: 1m", "max_age: 2m"), of+"max_age", "is above the policy's 1m0s")
+	refused(t, tier("max_staleness: 10s", "max_age: 5s"), of+"max_age", "below the max_staleness 10s")
+	refused(t, change(t, base, "    require", "    recheck: {probability: 1.5}\n    require"), "policies[0].recheck.probability", "is not between 0 and 1")
+	refused(t, change(t, base, "    require", "    recheck: {on_change: [mood]}\n    require"), "policies[0].recheck.on_change[0]", "is not known here")
+}
+
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	warns := func(text, want string) {
@@ -356,6 +375,7 @@ func TestWarnings(t *testing.T) {
 		}
 	}
 	warns(change(t, base, "audience: [api]", "scopes: [a]"), `policy "all" requires no audience`)
+	warns(change(t, base, "    require", "    on_unavailable: dangerously_allow\n    require"), `policy "all" says dangerously_allow: while an authorization server cannot answer, revoked tokens pass it too`)
 	warns(base, "admin is absent")
 	warns(base, "deployment_secret is absent")
 	warns(change(t, base, "doors:", "  - {name: b, require: {audience: [b]}}\ndoors:"), `policy "b" is never reached`)

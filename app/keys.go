@@ -2,6 +2,7 @@ package app
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/watchword-dev/watchword"
@@ -58,6 +59,8 @@ var issuerKeys = object([]row[Issuer]{
 	key("tls", tlsOutKeys, self[Issuer], "TLS towards it."),
 	key("token_type_hint", word("access_token", "none"), func(i *Issuer) *string { return &i.Hint },
 		"The hint sent along (RFC 7662 §2.1).").or("access_token"),
+	key("max_age_hint", boolean, func(i *Issuer) *bool { return &i.MaxAgeHint },
+		"Cache-Control: max-age of its answers lowers max_age for them; no-store is ignored.").or("false"),
 	key("quirks", quirkKeys, func(i *Issuer) *watchword.Quirks { return &i.Quirks },
 		"Declared departures of its answers from RFC 7662 §2.2."),
 	key("jwks_uri", text("URL", "write the https URL of its key set", webURL), func(i *Issuer) *string { return &i.JWKS },
@@ -184,20 +187,38 @@ var policyKeys = object([]row[watchword.Route]{
 		"What happens when nobody knows, once stale_if_error is spent. deny: 503, never 401. dangerously_allow: a token that was good when last asked about passes, however long ago. dangerously_allow_unknown: so does one that was never asked about, as nobody, with empty identity headers. Never past exp, and never for a revoked or questioned token.").or("deny"),
 	key("dangerously_hold", boolean, func(p *watchword.Route) *bool { return &p.Policy.DangerouslyHold },
 		"In a storm of inactive answers that is not believed, a token that was good serves on for stale_if_error, instead of 503.").or("false"),
-}, "tiers", "recheck")
+	key("tiers", list(tierKeys), func(p *watchword.Route) *[]watchword.Tier { return &p.Policy.Tiers },
+		"Lower bounds for some tokens, chosen by what the AS says of them. All that fit count."),
+	key("recheck", recheckKeys, func(p *watchword.Route) *watchword.Recheck { return &p.Policy.Recheck },
+		"Asks about tokens whose answer is still fresh. Where the AS cannot answer, the fresh answer serves."),
+})
 
-var onUnavailable = func() kind[watchword.OnUnavailable] {
-	var words []string
-	for o := watchword.Deny; o <= watchword.DangerouslyAllowUnknown; o++ {
-		words = append(words, o.String())
-	}
-	k := word(words...)
-	return kind[watchword.OnUnavailable]{k.shape, func(r *reader, at place, into *watchword.OnUnavailable) {
-		text := into.String()
-		k.read(r, at, &text)
-		*into, _ = watchword.ParseOnUnavailable(text)
-	}}
-}()
+var tierKeys = object([]row[watchword.Tier]{
+	key("when", whenKeys, func(t *watchword.Tier) *watchword.When { return &t.When }, "Which tokens: every key that is written must fit.").required(),
+	key("freshness", freshnessKeys(""), func(t *watchword.Tier) *watchword.Freshness { return &t.Freshness }, "Each key that is absent falls back to the policy's, and none may be above it.").required(),
+})
+
+var whenKeys = object([]row[watchword.When]{
+	key("client", list(text("client identifier", "write a client_id")), func(w *watchword.When) *[]string { return &w.Clients }, "client_id is one of these."),
+	key("scope", list(scope), func(w *watchword.When) *[]string { return &w.Scopes }, "One of these is in scope."),
+	key("audience", list(audience), func(w *watchword.When) *[]string { return &w.Audiences }, "One of these is in aud."),
+	key("subject", translated(word("user", "client"), func(v string) watchword.SubjectClass {
+		return map[string]watchword.SubjectClass{"user": watchword.UserSubject, "client": watchword.ClientSubject}[v]
+	}), func(w *watchword.When) *watchword.SubjectClass { return &w.Subject }, "client: a client on its own account, whose token has no sub or one that is client_id. user: all others."),
+}, "tenant")
+
+var recheckKeys = object([]row[watchword.Recheck]{
+	key("probability", share, func(c *watchword.Recheck) *float64 { return &c.Probability }, "Which share of the decisions from memory asks the AS all the same. Absent: none."),
+	key("on_change", translated(list(word("client_ip", "user_agent")), func(of []string) watchword.Changes {
+		return watchword.Changes{ClientIP: slices.Contains(of, "client_ip"), UserAgent: slices.Contains(of, "user_agent")}
+	}), func(c *watchword.Recheck) *watchword.Changes { return &c.OnChange },
+		"Ask when a token comes from another client address, or another User-Agent, than the one that it was last accepted from. Only keyed digests are remembered, of at most 65,536 tokens."),
+})
+
+var onUnavailable = translated(word("deny", "dangerously_allow", "dangerously_allow_unknown"), func(v string) watchword.OnUnavailable {
+	o, _ := watchword.ParseOnUnavailable(v)
+	return o
+})
 
 var matchKeys = object([]row[watchword.Match]{
 	key("hosts", list(text("host", "write a host name such as api.example", host)), func(m *watchword.Match) *[]string { return &m.Hosts },

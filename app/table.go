@@ -35,6 +35,18 @@ type kind[V any] struct {
 	read func(r *reader, at place, into *V)
 }
 
+// translated is k, whose value becomes a W. What is not written stays the zero W.
+func translated[V, W any](k kind[V], into func(V) W) kind[W] {
+	return kind[W]{k.shape, func(r *reader, at place, w *W) {
+		if at.node == nil {
+			return
+		}
+		var v V
+		k.read(r, at, &v)
+		*w = into(v)
+	}}
+}
+
 // row is one key of a mapping that becomes a T.
 type row[T any] struct {
 	entry

@@ -37,6 +37,7 @@ type Config struct {
 	Auth                  ClientAuth       // how it knows us
 	Prefixes              []string         // how its tokens begin; empty: it takes what no other issuer claims
 	Hint                  string           // token_type_hint (RFC 7662 §2.1); empty: access_token; "none": not sent
+	MaxAgeHint            bool             // its Cache-Control: max-age bounds the age of its answers from above
 	Quirks                watchword.Quirks // declared departures from RFC 7662 §2.2
 	Timeout               time.Duration    // bounds one whole asking, retries included; zero: DefaultTimeout
 	Leeway                time.Duration    // how far clocks may differ when exp and nbf are read; zero: not at all; at most a minute
@@ -174,6 +175,9 @@ func (c *Client) Shape() watchword.Issuer {
 	asking := fmt.Sprintf("%q %v %v", []string{where, c.config.Issuer, c.config.Auth.method, c.config.Auth.id, c.config.Hint}, c.config.Quirks, c.config.Leeway)
 	if c.config.Signed != nil {
 		asking += " signed"
+	}
+	if c.config.MaxAgeHint { // answers that were remembered without the hint
+		asking += " max-age"
 	}
 	return watchword.Issuer{Name: c.config.Name, ID: c.config.Issuer, Prefixes: slices.Clone(c.config.Prefixes), Asking: asking}
 }

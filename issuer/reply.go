@@ -145,6 +145,24 @@ func age(h http.Header) (oldest time.Duration, err error) {
 	return oldest, nil
 }
 
+// maxAge is how old the server lets its answer become (RFC 9111 §5.2.2.1), at least a nanosecond; zero: it says nothing.
+// It is a hint to ask sooner, so what cannot be read hints nothing, and nothing else counts: no-store is what careful
+// servers send with every answer.
+func maxAge(h http.Header) (least time.Duration) {
+	for _, line := range h["Cache-Control"] {
+		for directive := range strings.SplitSeq(line, ",") {
+			name, value, _ := strings.Cut(strings.Trim(directive, " \t"), "=")
+			if !strings.EqualFold(name, "max-age") {
+				continue
+			}
+			if d, ok := deltaSeconds(strings.Trim(value, `"`)); ok && (least == 0 || d < least) {
+				least = max(d, 1)
+			}
+		}
+	}
+	return least
+}
+
 // answer reads a 200 (RFC 7662 §2.2).
 func (c *Client) answer(ctx context.Context, t *target, r reply) (*watchword.Answer, error) {
 	a, err := c.parse(ctx, r)
@@ -171,8 +189,11 @@ func (c *Client) parse(ctx context.Context, r reply) (*watchword.Answer, error) 
 			return nil, err
 		}
 	}
-	a, err := watchword.ParseAnswer(r.body, watchword.Evidence{
-		Issuer: c.config.Name, Asked: r.asked, Age: old, Leeway: c.config.Leeway, Offset: c.shortens(), Quirks: c.config.Quirks})
+	e := watchword.Evidence{Issuer: c.config.Name, Asked: r.asked, Age: old, Leeway: c.config.Leeway, Offset: c.shortens(), Quirks: c.config.Quirks}
+	if c.config.MaxAgeHint {
+		e.MaxAge = maxAge(r.header)
+	}
+	a, err := watchword.ParseAnswer(r.body, e)
 	if err != nil {
 		return nil, err
 	}

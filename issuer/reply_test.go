@@ -391,3 +391,20 @@ func TestINT12_T08EvidenceBeginsBeforeTheFirstByteOfTheAnsweredAttempt(t *testin
 		t.Errorf("expires_in does not count from the asking: %v left", left)
 	}
 }
+
+// Covers: CAC-13
+func TestCAC13MaxAgeHint(t *testing.T) {
+	t.Parallel()
+	f := func(want time.Duration, lines ...string) {
+		t.Helper()
+		if got := maxAge(http.Header{"Cache-Control": lines}); got != want {
+			t.Errorf("%q: %v, want %v", lines, got, want)
+		}
+	}
+	f(0)
+	f(0, "no-store")
+	f(5*time.Second, "no-store, max-age=5")
+	f(5*time.Second, "Max-Age=60", `private , max-age="5"`)
+	f(1, "max-age=0")
+	f(0, "max-age=-1", "max-age=soon", "max-age", "s-maxage=3")
+}

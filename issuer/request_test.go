@@ -231,6 +231,7 @@ func TestT03ShapeTellsAskingsApart(t *testing.T) {
 		func(c *Config) { c.Auth = ClientSecretPost("rs", fixed("one")) },
 		func(c *Config) { c.Hint = "none" },
 		func(c *Config) { c.Quirks.StringBooleans = true },
+		func(c *Config) { c.MaxAgeHint = true },
 		func(c *Config) { c.Quirks.ScopeArray = true },
 		func(c *Config) { c.Leeway = time.Second },
 		func(c *Config) { c.Auth = ClientSecretBasic(`rs" "access_token`, fixed("one")) },

@@ -136,6 +136,7 @@ func (d *Door) decide(w http.ResponseWriter, r *http.Request) watchword.Decision
 	if d.config.TrustAll || d.config.Trusted.Trusts(r.RemoteAddr) {
 		if o, ok := d.original(r); ok {
 			ask.Method, ask.Host, ask.Path = o.method, o.host, o.path
+			ask.UserAgent = r.UserAgent() // gateways pass the client's on
 			ask.Token, ask.Problem = door.Credential(r.Header, o.query)
 		}
 	}

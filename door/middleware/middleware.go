@@ -42,7 +42,7 @@ func (c Config) Protect(v door.Verifier, next http.Handler) http.Handler {
 
 func (c Config) request(w http.ResponseWriter, r *http.Request) watchword.Request {
 	id, trace := door.Trace(w, r)
-	ask := watchword.Request{Door: "middleware", ID: id, Trace: trace, Method: r.Method, Host: r.Host}
+	ask := watchword.Request{Door: "middleware", ID: id, Trace: trace, Method: r.Method, Host: r.Host, UserAgent: r.UserAgent()}
 	var xff []string
 	if c.Trusted.Trusts(r.RemoteAddr) {
 		xff = r.Header["X-Forwarded-For"]
