@@ -60,6 +60,15 @@ func chance() float64 {
 	return float64(binary.LittleEndian.Uint64(b[:])>>11) / (1 << 53)
 }
 
+// due reports an answer whose turn has come: see decide.
+func (q *Query) due(a *Answer, share float64) bool {
+	if share <= 0 {
+		return false
+	}
+	_, due := q.WeighAhead(a, share)
+	return due
+}
+
 // rechecks reports whether a remembered answer that would be good enough is to be asked about all the same.
 func (c *compiled) rechecks(d *Decision, r *Request) bool {
 	by := &d.Policy.Recheck

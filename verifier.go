@@ -198,7 +198,7 @@ func (c *compiled) find(r *Request) *route {
 // as long as that does or until ctx ends.
 func (v *Verifier) Verify(ctx context.Context, r Request) Decision {
 	c, at := v.config.Load(), time.Now()
-	d, took := c.decide(ctx, &r, at)
+	d, took := c.decide(ctx, &r, at, 0)
 	for _, o := range c.Observers {
 		observe(o, r, d, took)
 	}
@@ -220,8 +220,9 @@ func (v *Verifier) Keys(t Token) map[string]Key {
 	return keys
 }
 
-// decide returns the decision and how long it took.
-func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Decision, took time.Duration) {
+// decide returns the decision and how long it took. A remembered answer that would not be fresh if its bounds were only
+// this share of what they are is asked about; zero: none is.
+func (c *compiled) decide(ctx context.Context, r *Request, at time.Time, share float64) (d Decision, took time.Duration) {
 	defer func() {
 		if recover() != nil { // what it says may hold a token
 			d = Decision{Reason: Internal, Policy: d.Policy, Issuer: d.Issuer, Key: d.Key, Err: errors.New("panic while deciding")}
@@ -295,8 +296,8 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time) (d Deci
 		if serves || a.active && a.expired(now, true) { // the latter is sure, however old the evidence
 			d.Answer, d.Degraded, d.Age, d.Err = a, word, max(0, Age(at, a.AsOf())), err
 			d.Reason = Judge(d.Policy, a, now)
-			if d.Policy.Recheck != (Recheck{}) && d.Reason == OK && word == Whole {
-				if err == nil && round == 0 && d.Age > 0 && c.rechecks(&d, r) {
+			if (share > 0 || d.Policy.Recheck != (Recheck{})) && d.Reason == OK && word == Whole {
+				if err == nil && round == 0 && d.Age > 0 && (next.due(a, share) || c.rechecks(&d, r)) {
 					d.Answer, d.Age = nil, 0
 					again := *next
 					again.AskedSince = at

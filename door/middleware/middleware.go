@@ -31,12 +31,13 @@ func (c Config) Protect(v door.Verifier, next http.Handler) http.Handler {
 	}
 	challenge := door.Challenge{Realm: c.Realm}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		d := v.Verify(r.Context(), c.request(w, r))
+		ask := c.request(w, r)
+		d := v.Verify(r.Context(), ask)
 		if !d.Allowed() {
 			challenge.Refuse(w, d)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, &d)))
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, &passed{d, ask})))
 	})
 }
 
@@ -64,12 +65,55 @@ func (c Config) request(w http.ResponseWriter, r *http.Request) watchword.Reques
 
 type key struct{}
 
+// passed is what is known of a request that was let through.
+type passed struct {
+	watchword.Decision
+	ask watchword.Request
+}
+
 // FromContext returns the Decision that let a request through; not ok: it came another way. Its Answer says whose
 // token it is; under a policy that says DangerouslyAllowUnknown, and no other, it may be nil: the request is nobody's.
 func FromContext(ctx context.Context) (d watchword.Decision, ok bool) {
-	p, ok := ctx.Value(key{}).(*watchword.Decision)
+	p, ok := ctx.Value(key{}).(*passed)
 	if !ok {
 		return watchword.Decision{}, false
 	}
-	return *p, true
+	return p.Decision, true
+}
+
+// Watcher is what Stream needs of a *watchword.Verifier. Safe for concurrent use.
+type Watcher interface {
+	door.Verifier
+	Watch(ctx context.Context, r watchword.Request) watchword.Decision
+}
+
+// Ended is why Stream ended a request's context: context.Cause returns it.
+type Ended struct{ Decision watchword.Decision }
+
+// Error names the reason.
+func (e *Ended) Error() string {
+	return "the token is no longer accepted: " + e.Decision.Reason.String()
+}
+
+// Stream is Config{}.Stream.
+func Stream(v Watcher, next http.Handler) http.Handler { return Config{}.Stream(v, next) }
+
+// Stream is Protect for answers that last: server-sent events, WebSockets, long polls. The context of the request that
+// next sees ends when the token stops being acceptable (watchword.Verifier.Watch says how soon), and context.Cause is
+// then an *Ended. next must return when its context ends; a connection that it has hijacked it must close itself.
+func (c Config) Stream(v Watcher, next http.Handler) http.Handler {
+	return c.Protect(v, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, end := context.WithCancelCause(r.Context())
+		watched := make(chan struct{})
+		p, _ := ctx.Value(key{}).(*passed) // Protect put it there
+		go func() {
+			defer close(watched)
+			end(&Ended{v.Watch(ctx, p.ask)})
+		}()
+		defer func() {
+			end(nil) // next is done: what Watch says now concerns nobody
+			<-watched
+		}()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	}))
 }
