@@ -258,7 +258,7 @@ func (c *Cache) config() cache.Config {
 
 func (a *App) lookAtCache() observe.CacheStats {
 	s := a.memory.Stats()
-	out := observe.CacheStats{Entries: s.Entries, Bytes: s.Bytes, InactiveEntries: s.InactiveEntries, InactiveBytes: s.InactiveBytes, Lookups: map[string]uint64{}}
+	out := observe.CacheStats{Entries: s.Entries, Bytes: s.Bytes, InactiveEntries: s.InactiveEntries, InactiveBytes: s.InactiveBytes, Evicted: s.Evicted, Lookups: map[string]uint64{}}
 	for r, n := range s.Lookups {
 		out.Lookups[cache.Result(r).String()] = n
 	}

@@ -71,6 +71,7 @@ type Cache struct {
 	ahead    *ahead
 	reask    *reask
 	stats    stats
+	evicted  atomic.Uint64
 
 	mu      sync.Mutex // guards flights, and every write to active and inactive
 	flights map[watchword.Key]*flight
@@ -140,8 +141,13 @@ func (m *Cache) store(maxBytes int64) (*otter.Cache[watchword.Key, *watchword.An
 		Weigher:       func(_ watchword.Key, a *watchword.Answer) uint32 { return uint32(a.Size() + entryBytes) },
 		// A write sets how long at once (put); until then an entry is as good as gone.
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[watchword.Key, *watchword.Answer]) time.Duration { return time.Minute }),
-		Clock:            m.clock,
-		Logger:           &otter.NoopLogger{},
+		OnAtomicDeletion: func(e otter.DeletionEvent[watchword.Key, *watchword.Answer]) {
+			if e.Cause == otter.CauseOverflow {
+				m.evicted.Add(1)
+			}
+		},
+		Clock:  m.clock,
+		Logger: &otter.NoopLogger{},
 	})
 }
 

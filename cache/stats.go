@@ -31,6 +31,7 @@ func (r Result) String() string {
 type Stats struct {
 	Entries, Bytes                 int64 // active answers
 	InactiveEntries, InactiveBytes int64
+	Evicted                        uint64          // entries of either kind that left for want of room
 	Lookups                        [results]uint64 // by Result
 }
 
@@ -50,6 +51,7 @@ func (m *Cache) Stats() Stats {
 	if m.inactive != nil {
 		s.InactiveEntries, s.InactiveBytes = int64(m.inactive.EstimatedSize()), int64(m.inactive.WeightedSize())
 	}
+	s.Evicted = m.evicted.Load()
 	for i := range m.stats.stripes {
 		for r := range s.Lookups {
 			s.Lookups[r] += m.stats.stripes[i].counts[r].Load()

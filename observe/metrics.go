@@ -23,6 +23,7 @@ import (
 type CacheStats struct {
 	Entries, Bytes                 int64             // active answers
 	InactiveEntries, InactiveBytes int64             // inactive answers, in their own store
+	Evicted                        uint64            // entries of either kind that left for want of room, since the start
 	Lookups                        map[string]uint64 // since the start, by result: hit, miss, …
 }
 
@@ -222,8 +223,8 @@ func (m *Metrics) Handler() http.Handler {
 
 // cacheCollector reads a cache once for each scrape.
 type cacheCollector struct {
-	read                                                    func() CacheStats
-	entries, bytes, inactiveEntries, inactiveBytes, lookups *prometheus.Desc
+	read                                                             func() CacheStats
+	entries, bytes, inactiveEntries, inactiveBytes, evicted, lookups *prometheus.Desc
 }
 
 func newCacheCollector(read func() CacheStats) *cacheCollector {
@@ -236,12 +237,13 @@ func newCacheCollector(read func() CacheStats) *cacheCollector {
 		bytes:           desc("watchword_cache_bytes", "Memory that they take, bounded by cache.max_bytes."),
 		inactiveEntries: desc("watchword_cache_inactive_entries", "Inactive answers that are remembered."),
 		inactiveBytes:   desc("watchword_cache_inactive_bytes", "Memory that they take, bounded by cache.inactive.max_bytes."),
+		evicted:         desc("watchword_cache_evictions_total", "Answers of either kind that left the cache for want of room."),
 		lookups:         desc("watchword_lookups_total", "Look-ups in the cache, by what they found.", "result"),
 	}
 }
 
 func (c *cacheCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.entries, c.bytes, c.inactiveEntries, c.inactiveBytes, c.lookups} {
+	for _, d := range []*prometheus.Desc{c.entries, c.bytes, c.inactiveEntries, c.inactiveBytes, c.evicted, c.lookups} {
 		to <- d
 	}
 }
@@ -255,6 +257,7 @@ func (c *cacheCollector) Collect(to chan<- prometheus.Metric) {
 	gauge(c.bytes, s.Bytes)
 	gauge(c.inactiveEntries, s.InactiveEntries)
 	gauge(c.inactiveBytes, s.InactiveBytes)
+	to <- prometheus.MustNewConstMetric(c.evicted, prometheus.CounterValue, float64(s.Evicted))
 	for result, n := range s.Lookups {
 		to <- prometheus.MustNewConstMetric(c.lookups, prometheus.CounterValue, float64(n), label(result))
 	}
