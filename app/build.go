@@ -39,6 +39,7 @@ type App struct {
 	publisher      revocation.Publisher // where what comes in becomes durable: the ledger itself
 	metrics        *observe.Metrics
 	verifier       watchword.Verifier
+	modes          modes
 	doors          []*gate // in the order of the file: introspection, forward_auth, events, admin
 
 	state  atomic.Int32          // starting, serving, draining
@@ -85,6 +86,7 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 		return nil, err
 	}
 	watched := observe.MetricsConfig{Cache: a.lookAtCache, Issuers: a.lookAtIssuers, Proven: a.proven, Ledger: func() int64 { return a.ledger.Stats().Bytes }, Log: logger}
+	watched.Modes = a.modes.standing
 	if a.shared != nil {
 		watched.Shared = a.lookAtShared
 	}
@@ -163,25 +165,7 @@ func (a *App) assemble(c *Config) (*parts, error) {
 
 // install lets p serve. On error what served before goes on.
 func (a *App) install(p *parts) error {
-	router, shapes := issuer.Router{}, []watchword.Issuer{}
-	for _, one := range p.clients {
-		router[one.section.Name] = one.source
-		shapes = append(shapes, one.section.shape(one.Client))
-	}
-	observers := []watchword.Observer{a.metrics}
-	if p.decisions != nil {
-		observers = append(observers, p.decisions)
-	}
-	below, err := a.beneath(p.config, router, shapes)
-	if err == nil {
-		err = a.ledger.Reconfigure(p.config.ledgerIssuers()...)
-	}
-	if err == nil {
-		next := p.config.judgement(a.memory.Over(below, p.config.keep()), shapes, observers)
-		next.Ledger = a.ledger
-		err = a.verifier.Reconfigure(next)
-	}
-	if err != nil {
+	if err := a.decideBy(p); err != nil {
 		p.drop(a.now.Load())
 		return err
 	}
@@ -199,6 +183,35 @@ func (a *App) install(p *parts) error {
 		old.drop(p)
 	}
 	return nil
+}
+
+// decideBy lets the Verifier decide by p and by what operators said.
+func (a *App) decideBy(p *parts) error {
+	router, shapes := issuer.Router{}, []watchword.Issuer{}
+	for _, one := range p.clients {
+		router[one.section.Name] = one.source
+		shapes = append(shapes, one.section.shape(one.Client))
+	}
+	observers := []watchword.Observer{a.metrics}
+	if p.decisions != nil {
+		observers = append(observers, p.decisions)
+	}
+	said, keep := a.modes.standing(), p.config.keep()
+	for _, m := range said {
+		if m.OnUnavailable != watchword.Deny {
+			keep = watchword.UntilExpiry
+		}
+	}
+	below, err := a.beneath(p.config, router, shapes)
+	if err == nil {
+		err = a.ledger.Reconfigure(p.config.ledgerIssuers()...)
+	}
+	if err == nil {
+		next := p.config.judgement(a.memory.Over(below, keep), shapes, observers)
+		next.Ledger, next.Modes = a.ledger, said
+		err = a.verifier.Reconfigure(next)
+	}
+	return err
 }
 
 // judgement is the configuration of the Verifier.

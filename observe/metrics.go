@@ -41,9 +41,10 @@ type MetricsConfig struct {
 	// Proven says until when each covering feed proves its issuer's revocations to be in force; called at every scrape,
 	// from any goroutine. nil: there are no feeds.
 	Proven  func() map[string]time.Time
-	Issuers func() []IssuerStats // called at every scrape, from any goroutine; nil: no metrics of what stands before issuers
-	Ledger  func() int64         // bytes of memory that revocations take; called at every scrape; nil: no metric of a ledger
-	Log     *slog.Logger         // what goes wrong while metrics are collected; nil: slog.Default
+	Issuers func() []IssuerStats             // called at every scrape, from any goroutine; nil: no metrics of what stands before issuers
+	Ledger  func() int64                     // bytes of memory that revocations take; called at every scrape; nil: no metric of a ledger
+	Modes   func() map[string]watchword.Mode // what operators said about policies and is not over, called like Cache; nil: nothing
+	Log     *slog.Logger                     // what goes wrong while metrics are collected; nil: slog.Default
 }
 
 // Metrics is every metric of one process, in a registry of its own. It is an Observer; its methods are safe for
@@ -113,6 +114,9 @@ func NewMetrics(c MetricsConfig) *Metrics {
 	if c.Ledger != nil {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "watchword_ledger_bytes",
 			Help: "Memory that revocations take, bounded by revocation.max_bytes."}, func() float64 { return float64(c.Ledger()) }))
+	}
+	if c.Modes != nil {
+		m.registry.MustRegister(modeCollector(c.Modes))
 	}
 	if m.log == nil {
 		m.log = slog.Default()
@@ -260,5 +264,19 @@ func (c *cacheCollector) Collect(to chan<- prometheus.Metric) {
 	to <- prometheus.MustNewConstMetric(c.evicted, prometheus.CounterValue, float64(s.Evicted))
 	for result, n := range s.Lookups {
 		to <- prometheus.MustNewConstMetric(c.lookups, prometheus.CounterValue, float64(n), label(result))
+	}
+}
+
+// modeCollector shows how long what operators said still stands.
+type modeCollector func() map[string]watchword.Mode
+
+var modeLeft = prometheus.NewDesc("watchword_mode_remaining_seconds", "How long an operator's word still stands instead of a policy's on_unavailable.", []string{"policy", "on_unavailable"}, nil)
+
+func (modeCollector) Describe(to chan<- *prometheus.Desc) { to <- modeLeft }
+
+func (c modeCollector) Collect(to chan<- prometheus.Metric) {
+	for policy, m := range c() {
+		left := -watchword.Age(time.Now(), m.Until)
+		to <- prometheus.MustNewConstMetric(modeLeft, prometheus.GaugeValue, max(0, left).Seconds(), label(policy), m.OnUnavailable.String())
 	}
 }

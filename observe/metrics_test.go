@@ -21,6 +21,8 @@ import (
 func used(t testing.TB) *Metrics {
 	m := NewMetrics(MetricsConfig{Cache: func() CacheStats {
 		return CacheStats{Entries: 3, Bytes: 2900, InactiveEntries: 1, InactiveBytes: 200, Lookups: map[string]uint64{"hit": 5, "miss": 4}}
+	}, Modes: func() map[string]watchword.Mode {
+		return map[string]watchword.Mode{"orders-read": {OnUnavailable: watchword.DangerouslyAllow, Until: time.Now().Add(time.Minute)}}
 	}, Shared: func() SharedStats {
 		return SharedStats{Results: map[string]uint64{"hit": 2, "miss": 1}, InUse: true, ClockOffset: time.Millisecond}
 	}, Issuers: func() []IssuerStats {
