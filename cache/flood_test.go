@@ -10,7 +10,8 @@ import (
 	"github.com/watchword-dev/watchword/cache"
 )
 
-// One tenant brings twenty times as many good tokens as there is room for; those that others use meanwhile stay.
+// One tenant brings twenty times as many good tokens as there is room for; of the hits on those that
+// others use meanwhile at most one in a hundred is lost.
 //
 // Covers: CAC-12
 func TestCAC12FloodOfOneTenant(t *testing.T) {
@@ -49,7 +50,7 @@ func TestCAC12FloodOfOneTenant(t *testing.T) {
 		again += asked[watchword.Token(fmt.Sprintf("other-%d", i))] - 1
 	}
 	s := m.Stats()
-	if again > hot/10 || s.Bytes > 1<<20 || s.Evicted < flood/2 {
+	if again > flood/100 || s.Bytes > 1<<20 || s.Evicted < flood/2 {
 		t.Errorf("%d askings about tokens in use, %d bytes, %d evicted", again, s.Bytes, s.Evicted)
 	}
 	t.Logf("%d of %d hits on tokens in use missed; %d of %d evicted", again, flood, s.Evicted, flood)
