@@ -97,7 +97,7 @@ func (d *Decision) pause(r *Request, tenant string, share float64) time.Duration
 	now := time.Now()
 	age := Age(now, d.Answer.AsOf())
 	part := func(share float64) time.Duration { return time.Duration(share * float64(bound)) }
-	wait := part(share) - age
+	wait := part(share) - age + 1 // its turn has then come
 	switch {
 	case d.Err != nil: // nobody could answer: try again soon, and at the end of what may be served
 		wait = min(part(1./8), latest)
@@ -106,8 +106,10 @@ func (d *Decision) pause(r *Request, tenant string, share float64) time.Duration
 				wait = min(wait, left+1)
 			}
 		}
-	case wait <= 0: // a feed vouches for it; should that stop, there is this much time
-		wait = part(1 - share)
+	case wait <= 0 && age <= bound:
+		wait = bound - age + 1
+	case wait <= 0: // a feed vouches for it; should that stop, there is this much time at least
+		wait = part(1 - lastTurn)
 	}
 	wait = max(wait, soonest)
 	if left, ends := d.Answer.Remaining(now); ends {
