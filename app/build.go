@@ -20,6 +20,7 @@ import (
 	"github.com/watchword-dev/watchword"
 	"github.com/watchword-dev/watchword/cache"
 	"github.com/watchword-dev/watchword/door"
+	"github.com/watchword-dev/watchword/door/admin"
 	"github.com/watchword-dev/watchword/door/forwardauth"
 	"github.com/watchword-dev/watchword/door/introspection"
 	"github.com/watchword-dev/watchword/issuer"
@@ -150,7 +151,8 @@ func (a *App) assemble(c *Config) (*parts, error) {
 			p.handlers["events"] = p.hearing
 		}
 	}
-	p.handlers["admin"], err = c.operators(to, a.ledger, a.metrics, p.logger, observe.Admin(a.metrics.Handler(), a.ready))
+	p.handlers["admin"], err = c.operators(to, a.ledger, a.metrics, p.logger, observe.Admin(a.metrics.Handler(), a.ready),
+		admin.Modes{Set: a.setMode, List: a.modes.standing, Audit: p.logger}.Endpoints()...)
 	note(err)
 	for name, pair := range c.servedWith() {
 		p.certs[name], err = pair.load()

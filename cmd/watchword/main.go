@@ -38,6 +38,7 @@ type cli struct {
 	Demo       demoCmd       `cmd:"" help:"Run an authorization server, all doors and a sample API on loopback, and print lines to try."`
 	Check      checkCmd      `cmd:"" help:"Decide about one token and explain the decision line by line."`
 	Drill      drillCmd      `cmd:"" help:"Play a failure against a running Watchword, or one of the drill's own, and say which promises held."`
+	Mode       modeCmd       `cmd:"" help:"Say for a while what a policy of a running instance does in an outage. The operator's secret is in WATCHWORD_OPERATOR."`
 	Revoke     revokeCmd     `cmd:"" help:"Revoke tokens at a running instance and its fleet. The operator's secret is in WATCHWORD_OPERATOR."`
 	Config     configCmd     `cmd:"" help:"Check, describe or begin a configuration file."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

@@ -40,7 +40,7 @@ const revokeTimeout = 15 * time.Second
 
 // Run sends one revocation to an instance, and says whether the fleet holds it.
 func (c *revokeCmd) Run(e *env) error {
-	at, err := adminURL(c.Admin)
+	at, err := adminURL(c.Admin, "/v1/revocations")
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (c *revokeCmd) request(stdin io.Reader) ([]byte, error) {
 }
 
 // adminURL is where revocations are posted. The secret goes there, so it is https, or http on loopback.
-func adminURL(text string) (string, error) {
+func adminURL(text, path string) (string, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
@@ -173,7 +173,7 @@ func adminURL(text string) (string, error) {
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
 		return "", usage("--admin is http to another host, where the operator's secret could be read on the way: use https, or a tunnel to loopback")
 	}
-	return strings.TrimSuffix(u.String(), "/") + "/v1/revocations", nil
+	return strings.TrimSuffix(u.String(), "/") + path, nil
 }
 
 func isLoopback(host string) bool {
