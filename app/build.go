@@ -37,6 +37,7 @@ type App struct {
 	store          driver        // what shared is kept in
 	shared         *cache.Shared // nil: this host shares nothing
 	ledger         *revocation.Ledger
+	recent         recent               // what was heard of lately
 	publisher      revocation.Publisher // where what comes in becomes durable: the ledger itself
 	metrics        *observe.Metrics
 	verifier       watchword.Verifier
@@ -64,6 +65,7 @@ type parts struct {
 	decisions *observe.DecisionLog // nil: none
 	sink      io.Closer            // of decisions; nil: not ours to close
 	hearing   *hearing             // nil: no events door
+	canaries  canaries
 	handlers  map[string]http.Handler
 	certs     map[string]*tls.Certificate
 }
@@ -143,6 +145,16 @@ func (a *App) assemble(c *Config) (*parts, error) {
 		p.handlers["forward_auth"], err = forwardauth.New(c.forwardAuthConfig(&a.verifier, a.metrics.HeaderDropped))
 		note(err)
 	}
+	p.canaries.all = map[string]*issuer.Canary{}
+	for i := range c.Canaries {
+		n := &c.Canaries[i]
+		one := slices.IndexFunc(p.clients, func(one *client) bool { return one != nil && one.section.Name == n.Issuer })
+		if one < 0 || p.clients[one].Client == nil {
+			continue // said above
+		}
+		p.canaries.all[n.Issuer], err = c.canary(n, p.clients[one].Client, &a.verifier, a.metrics, p.logger)
+		note(err)
+	}
 	to := counted{a.publisher, c.covering(), a.metrics.Gap}
 	if c.Events != nil && len(errs) == 0 {
 		p.hearing, err = c.hears(p.clients, to, a.ledger, &a.verifier, a.metrics, p.logger, p.shared(a))
@@ -181,6 +193,7 @@ func (a *App) install(p *parts) error {
 	a.metrics.Covering(slices.Collect(maps.Values(p.config.covering()))...)
 	a.discover()
 	a.listen()
+	a.sing()
 	if old != nil {
 		old.drop(p)
 	}
@@ -227,7 +240,7 @@ func (c *Config) judgement(source watchword.Source, issuers []watchword.Issuer, 
 			j.Callers = append(j.Callers, watchword.Policy{Name: forwardPolicy, Freshness: c.Freshness, Relay: true})
 		}
 	}
-	j.Callers = append(j.Callers, c.revokers()...)
+	j.Callers = append(append(j.Callers, c.revokers()...), c.canaryPolicies()...)
 	return j
 }
 
@@ -385,6 +398,9 @@ func (p *parts) shared(a *App) []byte {
 
 // drop gives up what p holds and next does not.
 func (p *parts) drop(next *parts) {
+	if p.canaries.stop != nil {
+		p.canaries.stop()
+	}
 	if p.hearing != nil && p.hearing.stop != nil {
 		p.hearing.stop()
 	}

@@ -28,7 +28,7 @@ func made(c *Config) string {
 		ic := c.Issuers[i].config(slog.New(slog.DiscardHandler))
 		ic.Logger = nil
 		ic.Auth = c.Issuers[0].ClientAuth.auth() // prints REDACTED; what is in it is tested against a server
-		fmt.Fprintf(&b, "%+v %+v\n", c.Issuers[i].guarded(), c.Issuers[i].stormy(nil))
+		fmt.Fprintf(&b, "%+v %+v\n", c.Issuers[i].guarded(), c.Issuers[i].stormy(storm{}, nil))
 		fmt.Fprintf(&b, "%+v %v\n", ic, c.Issuers[i].shape(new(issuer.Client)))
 	}
 	j := c.judgement(nil, nil, nil)

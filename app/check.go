@@ -21,6 +21,7 @@ func (c *Config) check(r *reader) {
 	c.checkForwardAuth(r)
 	c.checkEvents(r)
 	c.checkOperators(r)
+	c.checkCanaries(r)
 	c.checkListeners(r)
 	if r.has("decision_log.decisions") && c.DecisionLog.To == "none" {
 		r.inert("decision_log.decisions", "no decision is written", "remove it, or write where to")
@@ -88,7 +89,22 @@ func (c *Config) checkClientAuth(r *reader, path string, is *Issuer, plainHTTP b
 	} else if !r.has(auth) && !(forwards && c.ForwardAuth == nil) {
 		r.silent(place{auth, r.at(path).node}, "is missing", "say how we authenticate to it; {method: none} if not at all")
 	}
-	takes, known := authKeys[is.ClientAuth.Method]
+	r.methodKeys(auth, &is.ClientAuth, r.has(path+".issuer"))
+	if is.ClientAuth.Method != "tls_client_auth" {
+		return
+	}
+	if forwards {
+		r.silent(r.at(auth+".method"), "does not go with forward_caller_auth: our certificate would vouch for every caller", "choose another method, or write callers")
+	}
+	if plainHTTP {
+		r.silent(r.at(auth+".method"), "needs https: over http there is no certificate", "write an https URL, or another method")
+	}
+}
+
+// methodKeys finds keys that the method lacks, or does not use, and fills in its defaults. named: there is an issuer
+// that the audience may default to.
+func (r *reader) methodKeys(auth string, a *ClientAuth, named bool) {
+	takes, known := authKeys[a.Method]
 	if !known {
 		return
 	}
@@ -98,29 +114,22 @@ func (c *Config) checkClientAuth(r *reader, path string, is *Issuer, plainHTTP b
 		case e.name == "method":
 		case slices.Contains(strings.Fields(required), e.name):
 			if !r.has(p) {
-				r.silent(place{p, r.at(auth).node}, "is missing: "+is.ClientAuth.Method+" needs it", e.hint)
+				r.silent(place{p, r.at(auth).node}, "is missing: "+a.Method+" needs it", e.hint)
 			}
 		case !slices.Contains(strings.Fields(optional), e.name):
 			if r.has(p) {
-				r.silent(r.at(p), "has no effect: "+is.ClientAuth.Method+" does not use it", "remove it, or write another method")
+				r.silent(r.at(p), "has no effect: "+a.Method+" does not use it", "remove it, or write another method")
 			}
 		}
 	}
-	switch is.ClientAuth.Method {
-	case "private_key_jwt":
-		if is.ClientAuth.Alg == "" {
-			is.ClientAuth.Alg = "RS256"
-		}
-		if is.ClientAuth.Audience == "" && !r.has(path+".issuer") && !r.has(auth+".audience") {
-			r.silent(place{auth + ".audience", r.at(auth).node}, "is missing: there is no issuer to take its place", "write issuer or audience")
-		}
-	case "tls_client_auth":
-		if forwards {
-			r.silent(r.at(auth+".method"), "does not go with forward_caller_auth: our certificate would vouch for every caller", "choose another method, or write callers")
-		}
-		if plainHTTP {
-			r.silent(r.at(auth+".method"), "needs https: over http there is no certificate", "write an https URL, or another method")
-		}
+	if a.Method != "private_key_jwt" {
+		return
+	}
+	if a.Alg == "" {
+		a.Alg = "RS256"
+	}
+	if a.Audience == "" && !named && !r.has(auth+".audience") {
+		r.silent(place{auth + ".audience", r.at(auth).node}, "is missing: there is no issuer to take its place", "write issuer or audience")
 	}
 }
 

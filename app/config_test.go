@@ -144,7 +144,6 @@ func TestT9LaterFeaturesAreRefusedByName(t *testing.T) {
 	}
 	policy := func(more string) string { return change(t, base, "    require", "    "+more+"\n    require") }
 	later("revocation.bus", base+"revocation: {bus: {redis: {address: 127.0.0.1:6379}}}\n")
-	later("canary", base+"canary: [{issuer: main}]\n")
 	later("policies[0].tiers[0].when.tenant", policy("tiers: [{when: {tenant: [acme]}, freshness: {max_staleness: 1s}}]"))
 }
 

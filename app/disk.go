@@ -22,14 +22,20 @@ const (
 // secrets yields every secret with its path in the file.
 func (c *Config) secrets() iter.Seq2[string, Secret] {
 	return func(yield func(string, Secret) bool) {
-		for i, is := range c.Issuers {
-			path := fmt.Sprintf("issuers[%d].client_auth.", i)
+		auth := func(path string, a *ClientAuth) bool {
 			key := "client_secret"
-			if is.ClientAuth.Method == "bearer" {
+			if a.Method == "bearer" {
 				key = "token"
 			}
-			if !is.ClientAuth.Secret.IsZero() && !yield(path+key, is.ClientAuth.Secret) ||
-				!is.ClientAuth.PrivateKey.IsZero() && !yield(path+"private_key", is.ClientAuth.PrivateKey) ||
+			return (a.Secret.IsZero() || yield(path+key, a.Secret)) && (a.PrivateKey.IsZero() || yield(path+"private_key", a.PrivateKey))
+		}
+		for i := range c.Canaries {
+			if !auth(fmt.Sprintf("canary[%d].client_auth.", i), &c.Canaries[i].ClientAuth) {
+				return
+			}
+		}
+		for i, is := range c.Issuers {
+			if !auth(fmt.Sprintf("issuers[%d].client_auth.", i), &is.ClientAuth) ||
 				!is.Response.Decryption.IsZero() && !yield(fmt.Sprintf("issuers[%d].introspection_response.decryption_key", i), is.Response.Decryption) {
 				return
 			}
@@ -76,6 +82,11 @@ func (c *Config) pairs() iter.Seq2[string, TLS] {
 	return func(yield func(string, TLS) bool) {
 		for i, is := range c.Issuers {
 			if a := is.ClientAuth; a.CertFile != "" && a.KeyFile != "" && !yield(fmt.Sprintf("issuers[%d].client_auth", i), TLS{a.CertFile, a.KeyFile}) {
+				return
+			}
+		}
+		for i := range c.Canaries {
+			if a := c.Canaries[i].ClientAuth; a.CertFile != "" && a.KeyFile != "" && !yield(fmt.Sprintf("canary[%d].client_auth", i), TLS{a.CertFile, a.KeyFile}) {
 				return
 			}
 		}

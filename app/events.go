@@ -53,7 +53,12 @@ func (c *Config) hearsOf() bool {
 // openLedger makes the ledger, which outlives every reload.
 func (a *App) openLedger(c *Config, logger *slog.Logger) (err error) {
 	a.ledger, err = revocation.New(revocation.Config{Issuers: c.ledgerIssuers(), Logger: logger, Folder: c.Revocation.Log, MaxBytes: c.Revocation.MaxBytes,
-		Observe: func(e *revocation.Event, outcome revocation.Outcome) { a.metrics.Revocation(e, outcome) }})
+		Observe: func(e *revocation.Event, outcome revocation.Outcome) {
+			a.metrics.Revocation(e, outcome)
+			if outcome == revocation.Applied {
+				a.recent.heard(e)
+			}
+		}})
 	a.publisher = a.ledger
 	return err
 }

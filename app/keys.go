@@ -27,7 +27,9 @@ var file = object([]row[Config]{
 		"The listener for operators: /metrics, /healthz, /readyz, and with operators the API to revoke. Absent: none."),
 	key("revocation", revocationKeys, func(c *Config) *Revocation { return &c.Revocation },
 		"What is held against tokens. [docs/revocation.md](revocation.md) says how long, and what a restart keeps."),
-}, "canary")
+	key("canary", list(canaryKeys), func(c *Config) *[]Canary { return &c.Canaries },
+		"Tokens of our own: one that lives tells a server that lost its memory from one that revokes; others are revoked, to measure how long that takes."),
+})
 
 var revocationKeys = object([]row[Revocation]{
 	key("log", folder, func(r *Revocation) *string { return &r.Log },

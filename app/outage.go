@@ -19,7 +19,7 @@ type protection struct {
 // protect builds the order in which one issuer's Sources stand below the cache, cheap to dear: the storm, its JWTs, the
 // guard, the client. The guard is next to the client, for only what leaves us needs a turn. The storm is outermost: it
 // must see every answer, and below the JWTs a doubt would be an outage to them, in which a signature alone may serve.
-func (is *Issuer) protect(asks watchword.Source, keys *jose.Keys, logger *slog.Logger) (watchword.Source, protection, error) {
+func (is *Issuer) protect(asks watchword.Source, keys *jose.Keys, knows storm, logger *slog.Logger) (watchword.Source, protection, error) {
 	var p protection
 	var err error
 	if p.guard, err = guard.Over(asks, is.guarded()); err != nil {
@@ -29,7 +29,7 @@ func (is *Issuer) protect(asks watchword.Source, keys *jose.Keys, logger *slog.L
 	if err != nil {
 		return nil, p, err
 	}
-	p.storm, err = issuer.NewStorm(source, is.stormy(logger))
+	p.storm, err = issuer.NewStorm(source, is.stormy(knows, logger))
 	return p.storm, p, err
 }
 
@@ -39,8 +39,15 @@ func (is *Issuer) guarded() guard.Config {
 		Breaker: guard.Breaker{Failures: g.Failures, Over: g.Over, Open: g.Open}, HedgeAfter: g.HedgeAfter}
 }
 
-func (is *Issuer) stormy(logger *slog.Logger) issuer.StormConfig {
-	return issuer.StormConfig{Name: is.Name, Share: is.Storm.Share, Within: is.Storm.Within, AtLeast: is.Storm.AtLeast, Logger: logger}
+// storm is what tells a lie from a revocation. The zero value knows nothing.
+type storm struct {
+	canary    func() (known, alive bool)
+	explained func() bool
+}
+
+func (is *Issuer) stormy(knows storm, logger *slog.Logger) issuer.StormConfig {
+	return issuer.StormConfig{Name: is.Name, Share: is.Storm.Share, Within: is.Storm.Within, AtLeast: is.Storm.AtLeast, Logger: logger,
+		Canary: knows.canary, Explained: knows.explained}
 }
 
 func (a *App) lookAtIssuers() (all []observe.IssuerStats) {

@@ -177,7 +177,7 @@ func (c *Config) rehearse(r *reader) {
 		quiet := slog.New(slog.DiscardHandler)
 		one, keys, err := c.Issuers[i].connect(c.Issuers[i].config(quiet), nil, quiet)
 		if err == nil {
-			_, _, err = c.Issuers[i].protect(one, keys, quiet)
+			_, _, err = c.Issuers[i].protect(one, keys, storm{}, quiet)
 		}
 		note(fmt.Sprintf("issuers[%d]", i), err)
 		if err == nil {
@@ -208,6 +208,11 @@ func (c *Config) rehearse(r *reader) {
 	if c.Events != nil {
 		_, err = c.hears(clients, ledger, ledger, v, nobody, slog.New(slog.DiscardHandler), nil)
 		note("doors.events", err)
+	}
+	for i := range c.Canaries {
+		asks := clients[slices.IndexFunc(clients, func(one *client) bool { return one.section.Name == c.Canaries[i].Issuer })]
+		_, err := c.canary(&c.Canaries[i], asks.Client, v, nobody, slog.New(slog.DiscardHandler))
+		note(fmt.Sprintf("canary[%d]", i), err)
 	}
 	_, err = c.operators(ledger, ledger, nobody, slog.New(slog.DiscardHandler), nil)
 	note("admin.operators", err)
@@ -254,6 +259,6 @@ func (a *App) client(is *Issuer, logger *slog.Logger) (*client, error) {
 	if next.Client, next.keys, err = is.connect(c, a.metrics.KeysFetched(is.Name), logger); err != nil {
 		return next, err
 	}
-	next.source, next.protection, err = is.protect(next.Client, next.keys, logger)
+	next.source, next.protection, err = is.protect(next.Client, next.keys, storm{a.canaryOf(is.Name), a.recent.explained(is.Name, is.Storm.AtLeast)}, logger)
 	return next, err
 }

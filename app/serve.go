@@ -157,6 +157,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.discover()
 	a.hear(live)
 	a.listen()
+	a.sing()
 	a.mu.Unlock()
 
 	hangup := make(chan os.Signal, 1)

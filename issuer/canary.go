@@ -17,17 +17,17 @@ import (
 // and a fresh one as well, does not know what it says (a storage that is gone reads as mass revocation at several
 // servers). Others it revokes on a schedule, and measures how long this Watchword goes on accepting them.
 type CanaryConfig struct {
-	Issuer             string           // our name for the server
-	Ask                watchword.Source // the server itself: no memory in between
-	Client             *Client          // posts as the canary's own client
-	TokenEndpoint      string           // gives a token for client_credentials (RFC 6749 §4.4)
-	RevocationEndpoint string           // RFC 7009; empty: nothing is revoked, and nothing measured
-	Scope              string           // of the tokens; empty: none is asked for
-	Every              time.Duration    // between two looks at the token that lives; zero: 10s
-	RevokeEvery        time.Duration    // between two revocations; zero: 5m
-	Patience           time.Duration    // a revoked token that is still accepted after this is overdue; zero: a minute
+	Issuer             string                                // our name for the server
+	Ask                watchword.Source                      // the server itself: no memory in between
+	Client             *Client                               // posts as the canary's own client
+	TokenEndpoint      string                                // gives a token for client_credentials (RFC 6749 §4.4)
+	RevocationEndpoint func(context.Context) (string, error) // RFC 7009; nil: nothing is revoked, and nothing measured
+	Scope              string                                // of the tokens; empty: none is asked for
+	Every              time.Duration                         // between two looks at the token that lives; zero: 10s
+	RevokeEvery        time.Duration                         // between two revocations; zero: 5m
+	Patience           time.Duration                         // a revoked token that is still accepted after this is overdue; zero: a minute
 
-	Verify  func(context.Context, watchword.Token) watchword.Decision // as doors decide; nil: nothing is revoked
+	Verify  func(context.Context, watchword.Token) watchword.Decision // as doors decide; required with RevocationEndpoint
 	Looked  func(outcome string)                                      // told of every look: alive, lying or unknown; nil: nobody is
 	Refused func(took time.Duration, overdue bool)                    // told how long a revoked token was accepted; nil: nobody is
 	Logger  *slog.Logger                                              // nil: nobody hears
@@ -66,9 +66,7 @@ func NewCanary(c CanaryConfig) (*Canary, error) {
 	if _, err := endpoint(c.TokenEndpoint); err != nil {
 		wrong(true, "token_endpoint "+err.Error())
 	}
-	if _, err := endpoint(c.RevocationEndpoint); c.RevocationEndpoint != "" && err != nil {
-		wrong(true, "revocation_endpoint "+err.Error())
-	}
+	wrong(c.RevocationEndpoint != nil && c.Verify == nil, "nobody decides about the tokens that it revokes")
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -111,7 +109,7 @@ func (c *Canary) State() (known, alive bool) {
 func (c *Canary) Run(ctx context.Context) {
 	var wait sync.WaitGroup
 	defer wait.Wait()
-	if c.config.RevocationEndpoint != "" && c.config.Verify != nil {
+	if c.config.RevocationEndpoint != nil {
 		wait.Go(func() { c.revoking(ctx) })
 	}
 	every := time.NewTicker(c.config.Every)
@@ -245,7 +243,11 @@ func (c *Canary) measure(ctx context.Context) error {
 	if d := c.config.Verify(ctx, t); !d.Allowed() {
 		return fmt.Errorf("a token that was just issued is not accepted: %v", d.Reason)
 	}
-	status, _, err := c.config.Client.Post(ctx, c.config.RevocationEndpoint, url.Values{"token": {string(t)}, "token_type_hint": {"access_token"}})
+	where, err := c.config.RevocationEndpoint(ctx)
+	if err != nil {
+		return err
+	}
+	status, _, err := c.config.Client.Post(ctx, where, url.Values{"token": {string(t)}, "token_type_hint": {"access_token"}})
 	if err != nil {
 		return err
 	}

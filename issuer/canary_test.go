@@ -149,7 +149,8 @@ func TestCanaryMeasuresUntilTheFirstRefusal(t *testing.T) {
 	seen := map[watchword.Token]time.Time{}
 	edit := func(c *CanaryConfig) {
 		ask := c.Ask
-		c.RevocationEndpoint, c.RevokeEvery, c.Patience = "http://localhost/revoke", time.Minute, 10*time.Second
+		c.RevocationEndpoint = func(context.Context) (string, error) { return "http://localhost/revoke", nil }
+		c.RevokeEvery, c.Patience = time.Minute, 10*time.Second
 		c.Verify = func(ctx context.Context, tok watchword.Token) watchword.Decision { // a cache of two seconds
 			mu.Lock()
 			asked, known := seen[tok]
@@ -198,11 +199,12 @@ func TestCanaryMeasuresUntilTheFirstRefusal(t *testing.T) {
 
 func TestCanaryMistakes(t *testing.T) {
 	t.Parallel()
-	_, err := NewCanary(CanaryConfig{Issuer: "main", TokenEndpoint: "http://as.example/token", RevocationEndpoint: "nowhere", Every: -1})
+	_, err := NewCanary(CanaryConfig{Issuer: "main", TokenEndpoint: "http://as.example/token", Every: -1,
+		RevocationEndpoint: func(context.Context) (string, error) { return "", nil }})
 	if err == nil {
 		t.Fatal("no mistake is found")
 	}
-	for _, word := range []string{"nobody can ask", "token_endpoint is http", "revocation_endpoint is no absolute URL", "negative"} {
+	for _, word := range []string{"nobody can ask", "token_endpoint is http", "nobody decides", "negative"} {
 		if !strings.Contains(err.Error(), word) {
 			t.Errorf("lacks %q: %v", word, err)
 		}

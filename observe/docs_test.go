@@ -83,6 +83,7 @@ func words() map[string][]string {
 		"outcome": {"ok", "inactive", "caller_rejected"},
 		"result":  {"hit", "miss", "joined", "stale", "inactive", "refresh", "throttled"},
 	}
+	w["outcome of a look"] = []string{"alive", "lying", "unknown"}
 	w["outcome of a revocation"] = []string{"repeated", "ignored", "unfit", "refused", "failed"}
 	for o := revocation.Applied; o <= revocation.Full; o++ {
 		w["outcome of a revocation"] = append(w["outcome of a revocation"], o.String())
@@ -119,8 +120,11 @@ func TestOBS01AlertsAndPagesAskForWhatExists(t *testing.T) {
 				if !slices.Contains(append(labels, "job", "instance"), label) {
 					t.Errorf("%s: %s has no label %s", path, name, label)
 				}
-				if name == "watchword_revocation_events_total" && label == "outcome" {
+				switch {
+				case label == "outcome" && name == "watchword_revocation_events_total":
 					label = "outcome of a revocation"
+				case label == "outcome" && name == "watchword_canary_looks_total":
+					label = "outcome of a look"
 				}
 				for _, v := range values {
 					if known[label] != nil && !strings.HasSuffix(name, "request_seconds_bucket") && !slices.Contains(known[label], v) {

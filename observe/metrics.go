@@ -65,6 +65,7 @@ type Metrics struct {
 	loaded    prometheus.Gauge
 
 	revocations *revocations
+	canaries    *canaries
 
 	mu   sync.Mutex
 	hash string // shown by info
@@ -108,6 +109,7 @@ func NewMetrics(c MetricsConfig) *Metrics {
 		m.registry.MustRegister(newSharedCollector(c.Shared))
 	}
 	m.revocations = newRevocations(m.registry, c.Proven)
+	m.canaries = newCanaries(m.registry)
 	if c.Issuers != nil {
 		m.registry.MustRegister(newIssuersCollector(c.Issuers))
 	}

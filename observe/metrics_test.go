@@ -31,6 +31,8 @@ func used(t testing.TB) *Metrics {
 	m.Revocation(&revocation.Event{Issuer: "main", Way: "ssf", At: time.Now(), Heard: time.Now()}, revocation.Applied)
 	m.Heard("main", "ssf", "none", "refused")
 	m.Gap("ssf-main")
+	m.CanaryLooked("main")("alive")
+	m.CanaryRefused("main")(time.Second, true)
 	for _, d := range everyDecision(t, answer(t, `{"active":true}`)) {
 		m.Observe(watchword.Request{Door: "forward_auth"}, d, 0)
 	}

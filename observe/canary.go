@@ -1,0 +1,48 @@
+package observe
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// canaries shows what tokens of our own tell of an authorization server.
+type canaries struct {
+	looks   *prometheus.CounterVec
+	seconds *prometheus.HistogramVec
+	overdue *prometheus.CounterVec
+}
+
+func newCanaries(registry *prometheus.Registry) *canaries {
+	c := &canaries{
+		looks: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_canary_looks_total",
+			Help: "Questions about a token of our own that must be good: alive, lying (it and a fresh one are called inactive), or unknown."}, []string{"issuer", "outcome"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "watchword_canary_enforcement_seconds",
+			Help:                        "How long after its revocation at the authorization server a token of our own was still accepted by this instance.",
+			Buckets:                     []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 600},
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"issuer"}),
+		overdue: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_canary_overdue_total",
+			Help: "Revoked tokens of our own that were still accepted past every bound."}, []string{"issuer"}),
+	}
+	registry.MustRegister(c.looks, c.seconds, c.overdue)
+	return c
+}
+
+// CanaryLooked returns what an issuer.CanaryConfig.Looked is.
+func (m *Metrics) CanaryLooked(issuer string) func(outcome string) {
+	issuer = label(issuer)
+	m.canaries.looks.WithLabelValues(issuer, "lying") // shown while zero, as in pages
+	return func(outcome string) { m.canaries.looks.WithLabelValues(issuer, label(outcome)).Inc() }
+}
+
+// CanaryRefused returns what an issuer.CanaryConfig.Refused is.
+func (m *Metrics) CanaryRefused(issuer string) func(took time.Duration, overdue bool) {
+	issuer = label(issuer)
+	late := m.canaries.overdue.WithLabelValues(issuer)
+	return func(took time.Duration, overdue bool) {
+		m.canaries.seconds.WithLabelValues(issuer).Observe(took.Seconds())
+		if overdue {
+			late.Inc()
+		}
+	}
+}
