@@ -86,7 +86,7 @@ var rings = map[string]struct {
 	"drill":                {[]string{"authority"}, "it meets Watchword where its users do: at the doors"},
 	"cmd/watchword":        {[]string{"", "app", "authority", "drill"}, "commands talk to the app, not to its parts"},
 	"internal/memnet":      {nil, "a network for tests knows nobody"},
-	"internal/script":      {[]string{"", "cache"}, "scenarios run against the judgement and the cache"},
+	"internal/script":      {[]string{"", "cache", "revocation"}, "scenarios run against the judgement, the cache and the ledger as they are"},
 }
 
 func TestRings(t *testing.T) {

@@ -4,13 +4,20 @@
 //	policy [NAME] max_staleness=30s max_age=10m stale_if_error=1m scopes=a,b audience=api relay   (before all else)
 //	       on_unavailable=dangerously_allow hold
 //	cache inactive=5s refresh_after=0.75 timeout=2s                                               (before all else)
+//	ledger settle=5s skew=2s remember=1m max_token_life=1h keys=sub log                           (before all else)
+//	                                 log: a restart replays it
 //	at 5s …                          sleeps until five seconds after the start; a statement may follow
-//	token t1 sub=ann scope=a,b aud=api exp=60s nbf=1s expires_in=90s
+//	token t1 sub=ann client=app session=s tenant=acme jti=j scope=a,b aud=api exp=60s nbf=1s iat=-5m expires_in=90s
 //	                                 the server knows t1; instants count from the start
-//	as down | up | slow 3s | lying | revoke t1 | restore t1
-//	                                 lying: an inactive answer is doubted, as in a storm of them
+//	as down | up | slow 3s | lag 3s | lying | revoke t1 | restore t1
+//	                                 lag: what is revoked stays active so long; lying: an inactive answer is doubted, as
+//	                                 in a storm of them
+//	deny | revalidate | operator deny  sub=ann client=app session=s tenant=acme | token=t1 | jti=j | whole  [at=3s]
+//	                                 an event, which happened then; signal session-revoked ann: one as SSF says it
+//	cover [-2s] | gap | restart      a proof of the covering feed until now, or then; a hole in it; a new Ledger
 //	check t1 [by NAME] -> REASON asked=2 age=5s source=cache degraded=stale
 //	                                 one decision; asked counts the questions to the server since the start
+//	ask t1 [by NAME] … got t1 -> …   one that begins here and ends there
 package script
 
 import (
@@ -41,7 +48,7 @@ func Run(t *testing.T, text string) {
 
 // Play plays text. It must be called in a bubble. The error names the line, what it wanted and what happened.
 func Play(text string) error {
-	s := &stage{start: time.Now(), as: &server{tokens: map[string]*token{}}}
+	s := &stage{start: time.Now(), as: &server{tokens: map[string]*token{}}, waiting: map[string]chan watchword.Decision{}}
 	defer s.close()
 	n := 0
 	for line := range strings.Lines(text) {
@@ -66,12 +73,19 @@ type stage struct {
 	as       *server
 	config   cache.Config
 	policies []watchword.Policy
+	heard    heard
 	memory   *cache.Cache
+	source   watchword.Source
 	verifier *watchword.Verifier
+	waiting  map[string]chan watchword.Decision // by token
 	checks   int
 }
 
 func (s *stage) close() {
+	for _, c := range s.waiting {
+		<-c
+	}
+	s.heard.clean()
 	if s.memory != nil {
 		synctest.Wait()
 		s.memory.Close()
@@ -80,16 +94,19 @@ func (s *stage) close() {
 
 func (s *stage) play(words []string) error {
 	verb, rest := words[0], words[1:]
-	if verb == "policy" || verb == "cache" {
+	if set := (map[string]func([]string) error{"policy": s.policy, "cache": s.cache, "ledger": s.ledger})[verb]; set != nil {
 		if s.verifier != nil {
 			return errors.New("comes before all else")
 		}
-		return map[string]func([]string) error{"policy": s.policy, "cache": s.cache}[verb](rest)
+		return set(rest)
 	}
 	if err := s.build(); err != nil {
 		return err
 	}
-	act := map[string]func([]string) error{"at": s.at, "token": s.as.learn(s.start), "as": s.as.obey, "check": s.check}[verb]
+	if slices.Contains([]string{"deny", "revalidate", "operator", "signal", "cover", "gap", "restart"}, verb) {
+		return s.hear(words)
+	}
+	act := map[string]func([]string) error{"at": s.at, "token": s.as.learn(s.start), "as": s.as.obey, "check": s.check, "ask": s.ask, "got": s.got}[verb]
 	if act == nil {
 		return fmt.Errorf("%q is no statement", verb)
 	}
@@ -169,15 +186,32 @@ func (s *stage) build() (err error) {
 	if s.verifier != nil {
 		return nil
 	}
+	keep := time.Duration(0)
+	for _, p := range s.policies {
+		if keep = max(keep, p.Life()); s.heard.on {
+			keep = max(keep, p.Freshness.Covered())
+		}
+	}
+	if s.heard.on {
+		if err := s.heard.open(); err != nil {
+			return err
+		}
+		s.config.OnInactive = func(q watchword.Query, a *watchword.Answer) { s.heard.ledger.Doubt(q, a) }
+	}
 	if s.memory, err = cache.New(s.config); err != nil {
 		return err
 	}
-	keep := time.Duration(0)
-	for _, p := range s.policies {
-		keep = max(keep, p.Life())
-	}
-	s.verifier, err = watchword.New(watchword.Config{Source: s.memory.Over(s.as, keep), Issuers: []watchword.Issuer{{Name: "as"}}, Callers: s.policies})
+	s.source = s.memory.Over(s.as, keep)
+	s.verifier, err = watchword.New(s.verifies())
 	return err
+}
+
+func (s *stage) verifies() watchword.Config {
+	c := watchword.Config{Source: s.source, Issuers: []watchword.Issuer{{Name: "as"}}, Callers: s.policies}
+	if s.heard.on {
+		c.Ledger = s.heard.ledger
+	}
+	return c
 }
 
 func (s *stage) check(words []string) error {
@@ -185,21 +219,33 @@ func (s *stage) check(words []string) error {
 	if arrow < 1 || arrow == len(words)-1 {
 		return errors.New("a check is TOKEN [by POLICY] -> REASON")
 	}
+	r, err := request(words[:arrow])
+	if err != nil {
+		return err
+	}
+	return s.became(s.verifier.Verify(context.Background(), r), words[arrow+1:])
+}
+
+func request(words []string) (watchword.Request, error) {
 	r := watchword.Request{Door: "script", Token: watchword.Token(words[0]), Caller: "default"}
-	if who := words[1:arrow]; len(who) == 2 && who[0] == "by" {
+	if who := words[1:]; len(who) == 2 && who[0] == "by" {
 		r.Caller = who[1]
 	} else if len(who) > 0 {
-		return fmt.Errorf("%q is not known", who)
+		return r, fmt.Errorf("%q is not known", who)
 	}
+	return r, nil
+}
+
+// became compares a decision with what a script wants.
+func (s *stage) became(d watchword.Decision, wants []string) error {
 	s.checks++
-	d := s.verifier.Verify(context.Background(), r)
-	synctest.Wait() // for an asking ahead that this check began
+	synctest.Wait() // for an asking ahead that this decision began
 	got := map[string]string{"asked": strconv.Itoa(s.as.asked()), "age": d.Age.String(), "source": d.Source(), "degraded": d.Degraded.String()}
 	report := fmt.Sprintf("%s asked=%s age=%s source=%s degraded=%s", d.Reason, got["asked"], got["age"], got["source"], got["degraded"])
-	if d.Reason.String() != words[arrow+1] {
+	if d.Reason.String() != wants[0] {
 		return fmt.Errorf("got %s (%v)", report, d.Err)
 	}
-	for _, w := range words[arrow+2:] {
+	for _, w := range wants[1:] {
 		key, want, _ := strings.Cut(w, "=")
 		if got[key] != want { // an unknown key is never as wanted
 			return fmt.Errorf("got %s, want %s", report, w)
@@ -215,13 +261,14 @@ type server struct {
 	down   bool
 	lying  bool // what it calls inactive is doubted
 	slow   time.Duration
+	lag    time.Duration // what is revoked stays active so long
 	calls  int
 }
 
 type token struct {
 	members string
 	ends    time.Time // zero: it does not say
-	revoked bool
+	inert   time.Time // inactive from here on; zero: never
 }
 
 func (s *server) asked() int {
@@ -247,6 +294,7 @@ func (s *server) learn(start time.Time) func([]string) error {
 			}
 		}
 		err := settings(words[1:], map[string]func(string) error{
+			"client": text("client_id"), "session": text("sid"), "tenant": text("org_id"), "jti": text("jti"), "iat": instant("iat"),
 			"sub": text("sub"), "scope": text("scope"), "aud": text("aud"), "token_type": text("token_type"), "exp": instant("exp"), "nbf": instant("nbf"),
 			"expires_in": func(v string) error {
 				d, err := time.ParseDuration(v)
@@ -272,15 +320,17 @@ func (s *server) obey(words []string) (err error) {
 	case order == "down" && len(words) == 1:
 		s.down = true
 	case order == "up" && len(words) == 1:
-		s.down, s.lying, s.slow = false, false, 0
+		s.down, s.lying, s.slow, s.lag = false, false, 0, 0
 	case order == "lying" && len(words) == 1:
 		s.lying = true
 	case order == "slow" && len(words) == 2:
 		s.slow, err = time.ParseDuration(words[1])
+	case order == "lag" && len(words) == 2:
+		s.lag, err = time.ParseDuration(words[1])
 	case order == "revoke" && known != nil:
-		known.revoked = true
+		known.inert = time.Now().Add(s.lag)
 	case order == "restore" && known != nil:
-		known.revoked = false
+		known.inert = time.Time{}
 	default:
 		err = fmt.Errorf("the server cannot %q", strings.Join(words, " "))
 	}
@@ -292,7 +342,7 @@ func (s *server) Introspect(ctx context.Context, q watchword.Query) (*watchword.
 	s.mu.Lock()
 	s.calls++
 	now, slow, down, lying, body := time.Now(), s.slow, s.down, s.lying, `{"active":false}`
-	if t := s.tokens[string(q.Token)]; t != nil && !t.revoked {
+	if t := s.tokens[string(q.Token)]; t != nil && (t.inert.IsZero() || now.Before(t.inert)) {
 		body = `{"active":true` + t.members
 		if !t.ends.IsZero() {
 			body += fmt.Sprintf(`,"expires_in":%d`, int(t.ends.Sub(now)/time.Second))
