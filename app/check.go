@@ -187,6 +187,9 @@ func (c *Config) checkFreshness(r *reader) {
 func (c *Config) checkTiers(r *reader, policy string, p *watchword.Policy) {
 	for i := range p.Tiers {
 		path, f := fmt.Sprintf("%s.tiers[%d].freshness", policy, i), &p.Tiers[i].Freshness
+		if !slices.ContainsFunc(c.Issuers, func(is Issuer) bool { return is.Selectors["tenant"] != "" }) {
+			r.inert(fmt.Sprintf("%s.tiers[%d].when.tenant", policy, i), "no issuer says which claim names the tenant", "write selector_claims: {tenant: …} for the issuer")
+		}
 		age := p.Freshness.MaxAge
 		if age == 0 {
 			age = max(p.Freshness.MaxStaleness, watchword.DefaultMaxAge)

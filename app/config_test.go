@@ -126,6 +126,7 @@ func TestT9InertKeys(t *testing.T) {
 	inert("doors.forward_auth.path_prefix", forward("path_prefix: /authz"))
 	inert("doors.introspection.callers", intro("forward_caller_auth: true"))
 	inert("policies", base[:strings.Index(base, "  forward_auth")])
+	inert("policies[0].tiers[0].when.tenant", change(t, base, "    require", "    tiers: [{when: {tenant: [acme]}, freshness: {max_staleness: 1s}}]\n    require"))
 	inert("policies[0].dangerously_hold", change(t, base, "    require", "    dangerously_hold: true\n    require"))
 	inert("cache.refresh_ahead", base+"freshness: {max_staleness: 0}\ncache: {refresh_ahead: {min_hits: 3}}\n")
 	inert("cache.inactive.ttl", base+"freshness: {max_staleness: 0}\ncache: {inactive: {ttl: 5s}}\n")
@@ -142,9 +143,7 @@ func TestT9LaterFeaturesAreRefusedByName(t *testing.T) {
 		t.Helper()
 		refused(t, text, path, "not in this version")
 	}
-	policy := func(more string) string { return change(t, base, "    require", "    "+more+"\n    require") }
 	later("revocation.bus", base+"revocation: {bus: {redis: {address: 127.0.0.1:6379}}}\n")
-	later("policies[0].tiers[0].when.tenant", policy("tiers: [{when: {tenant: [acme]}, freshness: {max_staleness: 1s}}]"))
 }
 
 // Every key that the table knows is refused as later, or set by some example to other than its default; and taking it

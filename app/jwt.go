@@ -86,6 +86,7 @@ func (is *Issuer) chain(asks watchword.Source, keys *jose.Keys) (watchword.Sourc
 // shape also says how its JWTs are verified: an answer that other keys vouched for is another answer.
 func (is *Issuer) shape(asks *issuer.Client) watchword.Issuer {
 	shape := asks.Shape()
+	shape.Tenant = is.Selectors["tenant"]
 	if is.verifies() {
 		shape.Asking += fmt.Sprintf(" jwt %v %q %v %v %q", is.JWT, is.JWKS, is.Response.Signed, is.Response.Algorithms, is.Response.Audience)
 	}

@@ -207,7 +207,8 @@ var whenKeys = object([]row[watchword.When]{
 	key("subject", translated(word("user", "client"), func(v string) watchword.SubjectClass {
 		return map[string]watchword.SubjectClass{"user": watchword.UserSubject, "client": watchword.ClientSubject}[v]
 	}), func(w *watchword.When) *watchword.SubjectClass { return &w.Subject }, "client: a client on its own account, whose token has no sub or one that is client_id. user: all others."),
-}, "tenant")
+	key("tenant", list(text("tenant", "write a tenant as its claim has it")), func(w *watchword.When) *[]string { return &w.Tenants }, "The claim that the issuer's selector_claims.tenant names is one of these."),
+})
 
 var recheckKeys = object([]row[watchword.Recheck]{
 	key("probability", share, func(c *watchword.Recheck) *float64 { return &c.Probability }, "Which share of the decisions from memory asks the AS all the same. Absent: none."),

@@ -189,6 +189,7 @@ func (l *Ledger) hold(b *book, r *held, e *Event, applied int64) {
 	next := *b.view.Load()
 	l.enter(b, &next, e, applied)
 	b.view.Store(&next)
+	b.bell.ring()
 	l.store.add(r)
 }
 
@@ -300,6 +301,7 @@ func (l *Ledger) release(r *held) (e Event, applied int64) {
 	next := *b.view.Load()
 	l.leave(b, &next, &e)
 	b.view.Store(&next)
+	b.bell.ring() // what is forgotten questions
 	l.store.remove(r)
 	return e, applied
 }

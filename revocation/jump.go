@@ -77,6 +77,7 @@ func (l *Ledger) jump(now time.Time, by time.Duration) {
 		next.forgotten = now // lower than before where the wall was set back: all that it said holds by now
 		next.everybody.clamp(nanos(now))
 		b.view.Store(&next)
+		b.bell.ring()
 		l.keep(forgottenLine(b.issuer.Name, now))
 		if by < 0 {
 			next.index.clamp(nanos(now))

@@ -100,6 +100,7 @@ type Ledger struct {
 
 // book is what is held against one issuer.
 type book struct {
+	bell     bell // rings when more is held
 	issuer   Issuer
 	known    bool // it is in the configuration
 	replayed bool // it is in the log, and no configuration was seen yet
