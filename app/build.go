@@ -163,7 +163,7 @@ func (a *App) assemble(c *Config) (*parts, error) {
 			p.handlers["events"] = p.hearing
 		}
 	}
-	p.handlers["admin"], err = c.operators(to, a.ledger, a.metrics, p.logger, observe.Admin(a.metrics.Handler(), a.ready),
+	p.handlers["admin"], err = c.operators(to, a.ledger, a.remembered(c), a.metrics, p.logger, observe.Admin(a.metrics.Handler(), a.ready),
 		admin.Modes{Set: a.setMode, List: a.modes.standing, Audit: p.logger}.Endpoints()...)
 	note(err)
 	for name, pair := range c.servedWith() {
@@ -282,6 +282,15 @@ func (c *Cache) config() cache.Config {
 		Unknown:       cache.Unknown{PerSecond: float64(c.UnknownPerPeer), Burst: float64(c.UnknownBurst)},
 		RefreshAhead:  cache.RefreshAhead{After: c.RefreshAfter, MinHits: c.RefreshMinHits, PerSecond: float64(c.RefreshPerSecond)},
 	}
+}
+
+// remembered is what this instance remembers of tokens, for operators.
+func (a *App) remembered(c *Config) *admin.Memory {
+	m := &admin.Memory{All: a.memory.All, Keys: a.verifier.Keys, Forget: a.memory.Forget, Claims: map[string]map[string]string{}}
+	for i := range c.Issuers {
+		m.Claims[c.Issuers[i].Name] = c.Issuers[i].Selectors
+	}
+	return m
 }
 
 func (a *App) lookAtCache() observe.CacheStats {

@@ -47,7 +47,7 @@ type Config struct {
 	Admin            Listen     // zero: none
 	Operators        []Operator // of the admin API; nil: there is none
 
-	Canaries         []Canary
+	Canaries []Canary
 
 	warnings []string
 	seen     snapshot // of Files, not younger than what was read of them

@@ -214,7 +214,7 @@ func (c *Config) rehearse(r *reader) {
 		_, err := c.canary(&c.Canaries[i], asks.Client, v, nobody, slog.New(slog.DiscardHandler))
 		note(fmt.Sprintf("canary[%d]", i), err)
 	}
-	_, err = c.operators(ledger, ledger, nobody, slog.New(slog.DiscardHandler), nil)
+	_, err = c.operators(ledger, ledger, nil, nobody, slog.New(slog.DiscardHandler), nil)
 	note("admin.operators", err)
 }
 

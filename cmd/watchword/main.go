@@ -39,6 +39,7 @@ type cli struct {
 	Check      checkCmd      `cmd:"" help:"Decide about one token and explain the decision line by line."`
 	Drill      drillCmd      `cmd:"" help:"Play a failure against a running Watchword, or one of the drill's own, and say which promises held."`
 	Mode       modeCmd       `cmd:"" help:"Say for a while what a policy of a running instance does in an outage. The operator's secret is in WATCHWORD_OPERATOR."`
+	Tokens     tokensCmd     `cmd:"" help:"Find and purge what a running instance remembers of tokens. The operator's secret is in WATCHWORD_OPERATOR."`
 	Revoke     revokeCmd     `cmd:"" help:"Revoke tokens at a running instance and its fleet. The operator's secret is in WATCHWORD_OPERATOR."`
 	Config     configCmd     `cmd:"" help:"Check, describe or begin a configuration file."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`
@@ -93,7 +94,7 @@ func run(e *env, args []string) int {
 
 // wanted is the command that args begin with, for a hint.
 func wanted(args []string, _ cli) string {
-	for _, name := range []string{"serve", "demo", "check", "drill", "config", "version", "completion"} {
+	for _, name := range []string{"serve", "demo", "check", "drill", "revoke", "tokens", "mode", "config", "version", "completion"} {
 		if args[0] == name {
 			return name + " "
 		}
