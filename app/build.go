@@ -38,7 +38,9 @@ type App struct {
 	shared         *cache.Shared // nil: this host shares nothing
 	ledger         *revocation.Ledger
 	recent         recent               // what was heard of lately
-	publisher      revocation.Publisher // where what comes in becomes durable: the ledger itself
+	publisher      revocation.Publisher // where what comes in becomes durable: the ledger itself, or the fleet
+	fleet          *revocation.Fleet    // nil: this machine is alone
+	bus            revocation.Log       // of the fleet; nil: none
 	metrics        *observe.Metrics
 	verifier       watchword.Verifier
 	modes          modes
@@ -99,6 +101,12 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 		a.memory.Close()
 		return nil, err
 	}
+	if err := a.openBus(c, logger); err != nil {
+		a.unshare()
+		_ = a.ledger.Close()
+		a.memory.Close()
+		return nil, err
+	}
 	a.doors = c.gates(logger)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -108,6 +116,7 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 	}
 	if err != nil {
 		a.unshare()
+		a.leave()
 		_ = a.ledger.Close()
 		a.memory.Close()
 		return nil, err

@@ -16,6 +16,7 @@ func (c *Config) check(r *reader) {
 	c.checkFreshness(r)
 	c.checkCache(r)
 	c.checkL2(r)
+	c.checkBus(r)
 	c.checkPolicies(r)
 	c.checkIntrospection(r)
 	c.checkForwardAuth(r)

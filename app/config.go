@@ -155,7 +155,8 @@ type TLS struct{ Cert, Key string }
 type Revocation struct {
 	Log            string // a folder; empty: memory only
 	MaxBytes       int64
-	ReaskPerSecond int // questions to one issuer that revocations cause
+	ReaskPerSecond int  // questions to one issuer that revocations cause
+	Bus            *Bus // nil: one machine
 }
 
 // Log says how much goes to stderr, and how.

@@ -143,7 +143,7 @@ func TestT9LaterFeaturesAreRefusedByName(t *testing.T) {
 		t.Helper()
 		refused(t, text, path, "not in this version")
 	}
-	later("revocation.bus", base+"revocation: {bus: {redis: {address: 127.0.0.1:6379}}}\n")
+	later("revocation.bus.nats.embedded", base+"deployment_secret: {env: D}\nrevocation: {bus: {nats: {url: 'nats://a:1', embedded: true}}}\n")
 }
 
 // Every key that the table knows is refused as later, or set by some example to other than its default; and taking it

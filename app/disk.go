@@ -12,6 +12,7 @@ import (
 
 	"github.com/watchword-dev/watchword"
 	"github.com/watchword-dev/watchword/cache"
+	"github.com/watchword-dev/watchword/revocation"
 )
 
 const (
@@ -72,7 +73,12 @@ func (c *Config) secrets() iter.Seq2[string, Secret] {
 			return
 		}
 		if s := c.Cache.L2.nats().Password; !s.IsZero() {
-			yield("cache.l2.nats.password", s)
+			if !yield("cache.l2.nats.password", s) {
+				return
+			}
+		}
+		if path, s := c.Revocation.Bus.password(); !s.IsZero() {
+			yield("revocation.bus."+path+".password", s)
 		}
 	}
 }
@@ -143,6 +149,8 @@ func (c *Config) onDisk(r *reader) {
 				}
 			case path == "deployment_secret" && len(v) < cache.MinSecretBytes && c.Cache.L2 != nil:
 				r.silent(r.at(path), fmt.Sprintf("is shorter than %d bytes: it seals what cache.l2 shares, and could be guessed from a dump", cache.MinSecretBytes), "make one with `openssl rand -hex 32`")
+			case path == "deployment_secret" && len(v) < revocation.MinSecretBytes && c.Revocation.Bus != nil:
+				r.silent(r.at(path), fmt.Sprintf("is shorter than %d bytes: whoever guesses it revokes on every node", revocation.MinSecretBytes), "make one with `openssl rand -hex 32`")
 			case path == "deployment_secret" && len(v) < weakSecretBytes:
 				c.warnings = append(c.warnings, fmt.Sprintf("deployment_secret is shorter than %d bytes: whoever reads the logs could find it by trying", weakSecretBytes))
 			}
@@ -156,6 +164,11 @@ func (c *Config) onDisk(r *reader) {
 	if ca := c.Cache.L2.ca(); ca != "" {
 		if _, err := certPool(ca); err != nil {
 			r.silent(r.at("cache.l2"), err.Error(), "write a file of certificates in PEM")
+		}
+	}
+	if ca := c.Revocation.Bus.ca(); ca != "" {
+		if _, err := certPool(ca); err != nil {
+			r.silent(r.at("revocation.bus"), err.Error(), "write a file of certificates in PEM")
 		}
 	}
 	for i, is := range c.Issuers {

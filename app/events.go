@@ -47,12 +47,17 @@ func (c *Config) ledgerIssuers() (all []revocation.Issuer) {
 
 // hearsOf reports whether anything says what is revoked.
 func (c *Config) hearsOf() bool {
-	return c.Events != nil || len(c.Operators) > 0 || c.Revocation.Log != ""
+	return c.Events != nil || len(c.Operators) > 0 || c.Revocation.Log != "" || c.Revocation.Bus != nil
 }
 
 // openLedger makes the ledger, which outlives every reload.
 func (a *App) openLedger(c *Config, logger *slog.Logger) (err error) {
+	key, previous, err := c.ledgerKeys()
+	if err != nil {
+		return err
+	}
 	a.ledger, err = revocation.New(revocation.Config{Issuers: c.ledgerIssuers(), Logger: logger, Folder: c.Revocation.Log, MaxBytes: c.Revocation.MaxBytes,
+		Key: key, Previous: previous,
 		Observe: func(e *revocation.Event, outcome revocation.Outcome) {
 			a.metrics.Revocation(e, outcome)
 			if outcome == revocation.Applied {

@@ -38,7 +38,9 @@ var revocationKeys = object([]row[Revocation]{
 		"Memory for revocations, at least 64KiB. When it is full the oldest are forgotten, and every answer from before them is asked for again; what operators deny is never forgotten and has a quarter.").or("64MiB"),
 	key("reask_per_second", integer(1, 1_000_000), func(r *Revocation) *int { return &r.ReaskPerSecond },
 		"How many questions a second revocations may cause at one issuer: when the proof of its covering feed is older than half of max_staleness, or an event questions many answers. The hottest tokens come first; a request that finds the rate spent is `unavailable`.").or("500"),
-}, "bus")
+	key("bus", optional(busKeys), func(r *Revocation) **Bus { return &r.Bus },
+		"What carries revocations through a fleet: an engine that is there already. It needs deployment_secret, the same on every node."),
+})
 
 var label = text("name", "write letters, digits, _ . and -, at most 64",
 	like(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`, "is no name"))

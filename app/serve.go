@@ -166,6 +166,9 @@ func (a *App) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { a.follow(live, hangup) })
 	background.Go(func() { _ = a.ledger.Run(live) })
+	if a.fleet != nil {
+		background.Go(func() { _ = a.fleet.Run(live, a.ledger) })
+	}
 	defer background.Wait()
 	defer stop()
 
@@ -224,6 +227,7 @@ func (a *App) close() {
 	a.now.Load().drop(nil)
 	a.asking.Wait()
 	a.unshare()
+	a.leave()
 	a.memory.Close()
 	if err := a.ledger.Close(); err != nil {
 		a.logger().Error("the ledger of revocations could not be closed", "error", err)
@@ -233,6 +237,9 @@ func (a *App) close() {
 func (a *App) ready() error {
 	switch a.state.Load() {
 	case serving:
+		if a.fleet != nil {
+			return a.fleet.Ready()
+		}
 		return nil
 	case draining:
 		return errors.New("draining")

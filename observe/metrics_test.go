@@ -33,6 +33,8 @@ func used(t testing.TB) *Metrics {
 	m.Gap("ssf-main")
 	m.CanaryLooked("main")("alive")
 	m.CanaryRefused("main")(time.Second, true)
+	m.Lag("bus", time.Millisecond)
+	m.Message("bus", "applied")
 	for _, d := range everyDecision(t, answer(t, `{"active":true}`)) {
 		m.Observe(watchword.Request{Door: "forward_auth"}, d, 0)
 	}

@@ -13,6 +13,8 @@ type revocations struct {
 	events  *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 	gaps    *prometheus.CounterVec
+	lag     *prometheus.GaugeVec
+	bus     *prometheus.CounterVec
 	age     *prometheus.Desc
 	proven  func() map[string]time.Time
 }
@@ -27,10 +29,14 @@ func newRevocations(registry *prometheus.Registry, proven func() map[string]time
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"stage"}),
 		gaps: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_feed_gaps_total",
 			Help: "How often a covering feed may have missed something, so that it extends nothing that was asked before."}, []string{"feed"}),
+		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "watchword_feed_lag_seconds",
+			Help: "How long the last beat of this node took through the bus and back. It proves the bus, and nothing about an authorization server."}, []string{"feed"}),
+		bus: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_feed_messages_total",
+			Help: "Messages read from the bus: applied, own, duplicate, stranger (nobody of this deployment wrote it), foreign (another ledger key or issuer), unreadable, refused."}, []string{"feed", "outcome"}),
 		age: prometheus.NewDesc("watchword_feed_through_age_seconds",
 			"How long ago it was until when a covering feed proves every revocation to be in force here. Absent: it proved nothing yet.", []string{"feed"}, nil),
 	}
-	registry.MustRegister(r.events, r.seconds, r.gaps)
+	registry.MustRegister(r.events, r.seconds, r.gaps, r.lag, r.bus)
 	if proven != nil {
 		registry.MustRegister(r)
 	}
@@ -77,3 +83,13 @@ func (m *Metrics) Covering(feeds ...string) {
 
 // Gap counts a gap of a covering feed.
 func (m *Metrics) Gap(feed string) { m.revocations.gaps.WithLabelValues(label(feed)).Inc() }
+
+// Lag is how long a beat of this node took through a bus and back.
+func (m *Metrics) Lag(feed string, d time.Duration) {
+	m.revocations.lag.WithLabelValues(label(feed)).Set(d.Seconds())
+}
+
+// Message counts a message read from a bus.
+func (m *Metrics) Message(feed, outcome string) {
+	m.revocations.bus.WithLabelValues(label(feed), label(outcome)).Inc()
+}

@@ -28,6 +28,8 @@ type FleetConfig struct {
 
 	// Secret is the deployment's: records of other deployments are strangers. At least 16 bytes.
 	Secret []byte
+	// Previous are secrets of a rotation: what they sealed is read, and nothing more is sealed with them.
+	Previous [][]byte
 	// Fingerprint tells the ledger key: a record made under another one is a gap.
 	Fingerprint []byte
 	// Issuer tells the authorization server of that name by what identifies it on every node (its issuer identifier or
@@ -113,6 +115,13 @@ func NewFleet(c FleetConfig) (*Fleet, error) {
 	s, err := newSealer(c.Secret, c.Fingerprint, c.Issuer)
 	if err != nil {
 		return nil, fmt.Errorf("fleet: %w", err)
+	}
+	for _, old := range c.Previous {
+		p, err := newSealer(old, c.Fingerprint, c.Issuer)
+		if err != nil {
+			return nil, fmt.Errorf("fleet: %w", err)
+		}
+		s.previous = append(s.previous, p)
 	}
 	f := &Fleet{c: c, seal: s, send: make(chan struct{}, 1), lapsed: map[string]string{}, nodes: map[publisher]*node{}, covered: map[string]time.Time{}, said: map[string]time.Time{}}
 	f.send <- struct{}{}
