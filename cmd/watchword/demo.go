@@ -94,6 +94,7 @@ Look closer:
   the answer's body     curl -s -H 'Authorization: Bearer %s' %s/orders/1
   RFC 7662 door         curl -s -u %s:%s-secret -d token=%s http://%s/introspect
   forward-auth door     curl -si -H 'X-Forwarded-Method: GET' -H 'X-Forwarded-Uri: /orders/1' -H 'Authorization: Bearer %s' http://%s/
+  revoke at once        curl -s -u %s:%s -d token=%s http://%s/revoke      (through Watchword: no cache remembers it)
   metrics               curl -s http://%s/metrics
   break the server      curl -s -X PUT '%s/faults?mode=status&status=503'      mend it: curl -s -X DELETE %s/faults
   a new token           curl -s -u %s:%s -d grant_type=client_credentials -d scope=orders:read %s/token
@@ -101,7 +102,7 @@ Look closer:
 Every decision is a line on stderr, without the token.
 `, ask(tokens[0]), ask(tokens[1]), ask(tokens[2]), demoClient, demoSecret, tokens[2], as.url, ask(tokens[2]),
 		tokens[0], api, demoCaller, demoCaller, tokens[0], a.Addr("introspection"), tokens[0], a.Addr("forward_auth"),
-		a.Addr("admin"), as.control, as.control, demoClient, demoSecret, as.url, cfg.Path)
+		demoClient, demoSecret, tokens[0], a.Addr("events"), a.Addr("admin"), as.control, as.control, demoClient, demoSecret, as.url, cfg.Path)
 	return nil
 }
 
@@ -112,6 +113,7 @@ func demoConfig(dir, as string) (*app.Config, error) {
 issuers:
   - name: demo
     introspection_endpoint: ` + as + `/introspect
+    revocation_endpoint: ` + as + `/revoke
     client_auth: {method: client_secret_basic, client_id: ` + demoRS + `, client_secret: {file: rs-secret}}
     tokens: {prefix: ` + authority.TokenPrefix + `}
 freshness: {max_staleness: 2s}
@@ -127,6 +129,9 @@ doors:
     listen: 127.0.0.1:0
     headers: {X-Auth-Subject: sub, X-Auth-Scopes: scope}
     trusted_proxies: [127.0.0.0/8]
+  events:
+    listen: 127.0.0.1:0
+    revoke: [{issuer: demo, path: /revoke}]
 log: {level: warn}
 decision_log: {to: stderr, decisions: all}
 admin: {listen: 127.0.0.1:0}

@@ -201,6 +201,15 @@ func TestDemoCloserLookAndCheck(t *testing.T) {
 	if err := json.Unmarshal([]byte(body), &token); err != nil || token.AccessToken == "" {
 		t.Fatalf("no token: %v", err)
 	}
+	defer func() { // after all that needs the token
+		revoke, _, _ := strings.Cut(found["revoke at once"], "      ")
+		if status, _ := curl(t, revoke); status != 200 {
+			t.Errorf("the revocation: %d", status)
+		}
+		if status, _ := curl(t, found["forward-auth door"]); status != 401 {
+			t.Errorf("after the revocation: %d", status)
+		}
+	}()
 	file := found["the configuration"]
 	status, out, stderr := command(t, token.AccessToken+"\n", nil, "check", "--config", file, "-")
 	if status != exitDone || !strings.Contains(out, "decision  ok (HTTP 200)") || !strings.Contains(out, "scope: all of orders:read required") {
