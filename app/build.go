@@ -356,12 +356,17 @@ func (c *Config) introspectionConfig(v door.Verifier) introspection.Config {
 	return d
 }
 
-// introspectionDoor also reads the key with which the door signs.
+// introspectionDoor also reads the keys with which the door signs and encrypts.
 func (c *Config) introspectionDoor(v door.Verifier) (*introspection.Door, error) {
 	d := c.introspectionConfig(v)
 	var err error
 	if d.Sign, err = c.Introspection.Signing.sign(); err != nil {
 		return nil, fmt.Errorf("introspection: signing: %w", err)
+	}
+	for i := range d.Callers {
+		if d.Callers[i].Encrypt, err = c.Introspection.Callers[i].Encrypt.encrypt(); err != nil {
+			return nil, fmt.Errorf("introspection: caller %q: encryption: %w", d.Callers[i].Name, err)
+		}
 	}
 	return introspection.New(d)
 }

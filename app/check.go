@@ -348,6 +348,9 @@ func (c *Config) checkCaller(r *reader, path string, caller *Caller, names map[s
 	caller.Policy.Relay = true
 	c.checkWhom(r, path, caller.Policy.Issuers)
 	c.checkReach(r, path, &caller.Policy)
+	if !r.has("doors.introspection.signing") {
+		r.inert(path+".encryption", "signing is absent, and what is encrypted must be signed first", "write doors.introspection.signing, or remove it")
+	}
 }
 
 func (c *Config) checkForwardAuth(r *reader) {

@@ -133,7 +133,8 @@ type Caller struct {
 	Policy   watchword.Policy
 	ClientID string // empty: it sends Secret as a bearer token
 	Secret   Secret
-	Claims   []string // shown besides active; nil: all
+	Claims   []string    // shown besides active; nil: all
+	Encrypt  *Encryption // nil: its answers are not encrypted
 }
 
 // ForwardAuth is the door for gateways.

@@ -54,6 +54,9 @@ func (c *Config) secrets() iter.Seq2[string, Secret] {
 				if !caller.Secret.IsZero() && !yield(path+key, caller.Secret) {
 					return
 				}
+				if e := caller.Encrypt; e != nil && !e.Key.IsZero() && !yield(path+"encryption.key", e.Key) {
+					return
+				}
 			}
 		}
 		for i, o := range c.Operators {

@@ -276,6 +276,8 @@ var callerKeys = object([]row[Caller]{
 	key("issuers", list(label), func(c *Caller) *[]string { return &c.Policy.Issuers }, "Whose tokens it may ask about, by name. Absent: every issuer's."),
 	key("audience", list(audience), func(c *Caller) *[]string { return &c.Policy.Audience }, "aud must hold one of these, else the token is inactive to it. Absent: any."),
 	key("claims", list(text("claim", "write the name of a claim", shownClaim)), func(c *Caller) *[]string { return &c.Claims }, "The members shown to it besides active. Absent: all."),
+	key("encryption", optional(encryptionKeys), func(c *Caller) **Encryption { return &c.Encrypt },
+		"Encrypt its answers, once they are signed: it gets nested JWTs (RFC 9701 §5), and a question without that Accept is invalid_request. Needs signing."),
 	key("freshness", freshnessKeys(""), func(c *Caller) *watchword.Freshness { return &c.Policy.Freshness }, "As at the top; each key that is absent falls back to the one there."),
 })
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/watchword-dev/watchword/door/introspection"
 	"github.com/watchword-dev/watchword/issuer"
 	"github.com/watchword-dev/watchword/jose"
 )
@@ -39,6 +40,18 @@ var signingKeys = object([]row[Signing]{
 	key("kid", text("key identifier", "write the key's kid in that set"), func(s *Signing) *string { return &s.KeyID }, "Names the key to the callers. Absent: no kid is sent."),
 	key("alg", word(jose.Algorithms()...), func(s *Signing) *string { return &s.Alg }, "The signature's algorithm.").or("RS256"),
 	key("issuer", text("URL", "write the https URL by which callers know this Watchword", webURL, noQuery), func(s *Signing) *string { return &s.ID }, "iss of every answer.").required(),
+})
+
+// Encryption is to whose key the introspection door encrypts what it signed, and how.
+type Encryption struct {
+	Key      Secret // public, and read as a secret is
+	Alg, Enc string
+}
+
+var encryptionKeys = object([]row[Encryption]{
+	key("key", secret(1), func(e *Encryption) *Secret { return &e.Key }, "The caller's public key: RSA or EC, in PEM or as a JWK. Read again with the file.").required(),
+	key("alg", word(jose.KeyEncryptions()...), func(e *Encryption) *string { return &e.Alg }, "How the content key is sent: RSA-OAEP-256 to an RSA key, ECDH-ES to an EC key.").or("RSA-OAEP-256"),
+	key("enc", word(jose.ContentEncryptions()...), func(e *Encryption) *string { return &e.Enc }, "What encrypts the content (RFC 9701 §6).").or("A128CBC-HS256"),
 })
 
 // connect makes the client of is, and its keys.
@@ -112,4 +125,20 @@ func (s *Signing) sign() (func(audience string, response []byte) (string, error)
 		return nil, err
 	}
 	return signer.Sign, nil
+}
+
+// encrypt is how answers to one caller are encrypted; nil: not at all.
+func (e *Encryption) encrypt() (introspection.Encrypt, error) {
+	if e == nil {
+		return nil, nil
+	}
+	key, err := e.Key.Resolve()
+	if err != nil {
+		return nil, err
+	}
+	to, err := jose.NewResponseEncrypter([]byte(key[0]), e.Alg, e.Enc)
+	if err != nil {
+		return nil, err
+	}
+	return to.Encrypt, nil
 }

@@ -21,6 +21,7 @@ type caller struct {
 	policy   string
 	clientID string
 	audience string   // of what is signed for it
+	encrypt  Encrypt  // nil: nothing is encrypted to it
 	shown    []member // nil: all
 	noEnd    bool     // expires_in is not shown
 }
@@ -74,7 +75,7 @@ func admit(callers []Caller) (*credentials, error) {
 		if len(secrets) == 0 || len(secrets) > 2 {
 			mistake("it has %d secrets: give one, or two during a rotation", len(secrets))
 		}
-		who := &caller{policy: one.Name, clientID: one.ClientID, audience: cmp.Or(one.ClientID, one.Name), shown: members(one.Claims)}
+		who := &caller{policy: one.Name, clientID: one.ClientID, audience: cmp.Or(one.ClientID, one.Name), encrypt: one.Encrypt, shown: members(one.Claims)}
 		who.noEnd = len(one.Claims) > 0 && !slices.Contains(one.Claims, "exp") && !slices.Contains(one.Claims, "expires_in")
 		for _, secret := range secrets {
 			if err := c.add(who, secret); err != nil {

@@ -31,11 +31,15 @@ type Caller struct {
 	ClientID string                   // it uses HTTP Basic, or client_id and client_secret in the body (RFC 6749 §2.3.1); empty: it sends a secret as bearer token (RFC 6750)
 	Secrets  func() ([]string, error) // one, or two during a rotation; New calls it once and keeps digests only
 	Claims   []string                 // the members shown besides active, where exp stands for expires_in too; empty: all
+	Encrypt  Encrypt                  // to its key: it gets signed and encrypted answers, and no others; nil: it gets what it asks for
 }
 
 // Sign makes a JWT of an introspection response, for the caller that audience names: its ClientID, or its Name where it
 // has none. (*jose.ResponseSigner).Sign is one.
 type Sign func(audience string, response []byte) (jwt string, err error)
+
+// Encrypt makes a nested JWT of a signed one (RFC 9701 §5). (*jose.ResponseEncrypter).Encrypt is one.
+type Encrypt func(jwt string) (nested string, err error)
 
 // Door is the http.Handler. Immutable and safe for concurrent use: to let in other callers or secrets, make a new one.
 //
@@ -70,6 +74,11 @@ func New(c Config) (*Door, error) {
 		mistake("Callers and Forward exclude each other: keep one")
 	case c.Sign != nil && c.Forward != "":
 		mistake("Sign does not go with Forward: a signed answer names its audience, and who asks is not known here")
+	}
+	for _, one := range c.Callers {
+		if one.Encrypt != nil && c.Sign == nil {
+			mistake("caller %q: Encrypt needs Config.Sign: what is encrypted must be signed first", one.Name)
+		}
 	}
 	d := &Door{verifier: c.Verifier, paths: slices.Clone(c.Paths), sign: c.Sign}
 	if c.Forward != "" {
@@ -124,6 +133,9 @@ func (d *Door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if x.sign != nil && who == nil && no != nil && len(r.Header["Authorization"]) == 0 && !x.form.secret() {
 		no = badRequest // RFC 9701 §5: without a credential there is no audience, and no way down to plain JSON
+	}
+	if no == nil && who.encrypt != nil && x.sign == nil {
+		no = badRequest // whoever takes that Accept away shall not read the answer
 	}
 	if no != nil {
 		ask.Problem = no.reason

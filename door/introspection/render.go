@@ -79,6 +79,9 @@ func (x *exchange) write(w http.ResponseWriter, who *caller) {
 	h["Content-Type"] = typeJSON
 	if x.sign != nil {
 		jwt, err := x.sign(who.audience, x.out)
+		if err == nil && who.encrypt != nil {
+			jwt, err = who.encrypt(jwt)
+		}
 		if err != nil {
 			h["Age"] = nil
 			writeError(w, http.StatusInternalServerError, ourFault)

@@ -95,3 +95,48 @@ func TestPXY01SignedAnswersAreForNobodyUnknown(t *testing.T) {
 		t.Error("Forward and Sign")
 	}
 }
+
+// Whoever has a key is told nothing in the clear, whatever it asks for and whatever fails.
+//
+// Covers: JIR-03 JIR-04
+func TestEncryptedAnswersAndNoOthers(t *testing.T) {
+	t.Parallel()
+	failing := false
+	sealed := func(jwt string) (string, error) {
+		if failing {
+			return "", errors.New("no")
+		}
+		return "sealed(" + jwt + ")", nil
+	}
+	send := func(id, body string, change ...func(*http.Request)) *httptest.ResponseRecorder {
+		callers := []introspection.Caller{{Name: "rs", ClientID: "rs-id", Secrets: one(secret), Encrypt: sealed}, {Name: "plain", ClientID: "plain", Secrets: one("other")}}
+		w := httptest.NewRecorder()
+		r := post("token=t", append([]func(*http.Request){func(r *http.Request) {
+			r.SetBasicAuth(id, map[string]string{"rs-id": secret, "plain": "other"}[id])
+		}}, change...)...)
+		open(t, introspection.Config{Verifier: judge(t, says(body), watchword.Policy{Name: "rs"}, watchword.Policy{Name: "plain"}), Callers: callers, Sign: marked}).ServeHTTP(w, r)
+		return w
+	}
+	const active = `{"active":true,"sub":"ann"}`
+	for body, want := range map[string]string{active: "sealed(signed for rs-id: " + active + ")", `{"active":false}`: `sealed(signed for rs-id: {"active":false})`} {
+		if w := send("rs-id", body, accepting(jwtType)); w.Code != 200 || w.Body.String() != want || w.Header().Get("Content-Type") != jwtType {
+			t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+		}
+		if w := send("rs-id", body); w.Code != 400 || w.Body.String() != `{"error":"invalid_request"}` {
+			t.Errorf("without that Accept: %d %s", w.Code, w.Body)
+		}
+	}
+	if w := send("plain", active); w.Body.String() != active {
+		t.Errorf("another caller: %s", w.Body)
+	}
+	if w := send("plain", active, accepting(jwtType)); w.Body.String() != "signed for plain: "+active {
+		t.Errorf("another caller: %s", w.Body)
+	}
+	failing = true
+	if w := send("rs-id", active, accepting(jwtType)); w.Code != 500 || strings.Contains(w.Body.String(), "ann") {
+		t.Errorf("encrypting failed: %d %s", w.Code, w.Body)
+	}
+	if _, err := introspection.New(introspection.Config{Verifier: judge(t, says(`{}`)), Paths: []string{"/i"}, Callers: []introspection.Caller{{Name: "rs", Secrets: one(secret), Encrypt: sealed}}}); err == nil || !strings.Contains(err.Error(), "signed first") {
+		t.Error(err)
+	}
+}
