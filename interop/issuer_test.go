@@ -18,7 +18,8 @@ type front struct {
 	*daemon
 	introspect string // the introspection door's URL
 	door       string // the forward-auth door, host:port
-	admin      string
+	admin      string // host:port
+	events     string // the events door's URL
 }
 
 // newFront runs Watchword with one issuer, written as YAML lines below `- name: main`. Callers of the introspection
@@ -31,29 +32,52 @@ func newFront(t *testing.T, issuer []string, callers string) *front {
 // newFrontWithin is newFront with another max_staleness.
 func newFrontWithin(t *testing.T, bound string, issuer []string, callers string) *front {
 	t.Helper()
+	return hall{bound: bound, issuer: issuer, callers: callers}.open(t)
+}
+
+// hall is what a front's configuration says.
+type hall struct {
+	bound   string   // max_staleness
+	issuer  []string // YAML lines below `- name: main`
+	callers string   // of the introspection door
+	events  []string // YAML lines below doors.events, after listen; none: no such door
+	address string   // of the events door; empty: a free one
+	more    string   // further sections of the file
+	env     []string
+}
+
+func (h hall) open(t *testing.T) *front {
+	t.Helper()
 	introspect, door, admin := freePort(t), freePort(t), freePort(t)
+	if h.address == "" {
+		h.address = freePort(t)
+	}
+	events := ""
+	if len(h.events) > 0 {
+		events = "  events:\n    listen: " + h.address + "\n    " + strings.Join(h.events, "\n    ") + "\n"
+	}
 	config := `issuers:
   - name: main
-    ` + strings.Join(issuer, "\n    ") + `
-freshness: {max_staleness: ` + bound + `}
+    ` + strings.Join(h.issuer, "\n    ") + `
+freshness: {max_staleness: ` + h.bound + `}
 policies:
   - name: orders
     match: {paths: ["/orders/*"]}
 doors:
   introspection:
     listen: ` + introspect + `
-    ` + callers + `
+    ` + h.callers + `
   forward_auth:
     listen: ` + door + `
     trusted_proxies: [127.0.0.1/32]
     headers: {X-Auth-Subject: sub}
-admin: {listen: ` + admin + `}
-`
+` + events + `admin: {listen: ` + admin + `}
+` + h.more
 	f := &front{
-		daemon:     serve(t, config, admin, "ORDERS_SECRET=orders-secret"),
-		introspect: "http://" + introspect + "/introspect", door: door, admin: admin,
+		daemon:     serve(t, config, admin, append(h.env, "ORDERS_SECRET=orders-secret")...),
+		introspect: "http://" + introspect + "/introspect", door: door, admin: admin, events: "http://" + h.address,
 	}
-	if !strings.Contains(config, "introspection_endpoint:") && callers == ordersCalls {
+	if !strings.Contains(config, "introspection_endpoint:") && h.callers == ordersCalls {
 		f.ready(t, patience, f.discovered) // it serves before, as misconfigured
 	}
 	return f
@@ -156,6 +180,17 @@ func (f *front) faithful(t *testing.T, theirs []byte, token string) {
 	}
 	if r.status != http.StatusOK || len(r.header.Values("X-Auth-Subject")) != 1 || r.header.Get("X-Auth-Subject") != sub {
 		t.Errorf("forward-auth door: %d, X-Auth-Subject %q, want %q", r.status, r.header.Values("X-Auth-Subject"), sub)
+	}
+}
+
+// lives: both doors accept the token.
+func (f *front) lives(t *testing.T, what, token string) {
+	t.Helper()
+	if status, _, body := f.asks(t, token); status != http.StatusOK || !strings.Contains(string(body), `"active":true`) {
+		t.Errorf("%s, introspection door: %d %s", what, status, body)
+	}
+	if r := f.knocks(t, token); r.status != http.StatusOK {
+		t.Errorf("%s, forward-auth door: %d", what, r.status)
 	}
 }
 

@@ -22,6 +22,7 @@ const clients = [
   client('rs'), // the resource server: may introspect
   client('rs-post', { token_endpoint_auth_method: 'client_secret_post' }),
   client('stranger'), // may not: told {"active":false} about every token
+  client('public', { client_secret: undefined, token_endpoint_auth_method: 'none' }), // has no secret, and no tokens
 ]
 if (process.env.RS_JWKS) { // the public key of a resource server that signs instead of sending a secret (RFC 7523)
   clients.push(client('rs-key', {
