@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/watchword-dev/watchword/authority"
@@ -30,6 +31,17 @@ func (s *stage) over(tokens []string) func(i int) question {
 // bound is how long evidence serves at most while the authorization server cannot answer.
 func (s *stage) bound() time.Duration {
 	return time.Duration(s.target.MaxStaleness) + time.Duration(s.target.StaleIfError)
+}
+
+// others says what became of those that were not accepted.
+func others(all []sample) string {
+	var b strings.Builder
+	for o := accepted + 1; o < outcomes; o++ {
+		if n := count(all, o); n > 0 {
+			fmt.Fprintf(&b, ", %d %s", n, outcomeNames[o])
+		}
+	}
+	return b.String()
 }
 
 // neverWrong is the promise of every outage: ignorance is no refusal.
@@ -262,7 +274,7 @@ func spray(ctx context.Context, s *stage) error {
 	<-done
 	hits := s.load(ctx, s.Unit, perSecond, s.over(known))
 	calls, budget := s.proxy.calls.Load()-before, 1000+100*int64(time.Since(began).Seconds()+1)+int64(good+len(hits))
-	s.promise(count(arrive, accepted) == len(arrive), "good new tokens are accepted meanwhile", "%d of %d", count(arrive, accepted), len(arrive))
+	s.promise(count(arrive, accepted) == len(arrive), "good new tokens are accepted meanwhile", "%d of %d%s", count(arrive, accepted), len(arrive), others(arrive))
 	s.promise(count(flood, accepted, degraded) == 0, "no random token is accepted", "of %d", len(flood))
 	s.promise(count(hits, accepted) == len(hits), "known tokens do not notice", "%d of %d accepted", count(hits, accepted), len(hits))
 	s.promise(calls <= budget, "the authorization server is asked within the budget", "%d calls, %d are allowed", calls, budget)

@@ -28,7 +28,9 @@ func startKeycloak(t *testing.T) *keycloak {
 	}
 	address := freePort(t)
 	cmd := exec.Command("sh", homes[0], "start", "--optimized", "--cache=local", "--http-enabled=true",
-		"--http-host=127.0.0.1", "--http-port="+port(address), "--hostname-strict=false")
+		"--http-host=127.0.0.1", "--http-port="+port(address), "--hostname-strict=false",
+		"--spi-ssf-transmitter--default--allow-insecure-push-targets=true", "--spi-ssf-transmitter--default--default-subjects=ALL",
+		"--spi-ssf-transmitter--default--outbox-drainer-interval=1s", "--spi-ssf-transmitter--default--transmitter-initiated-verification-delay-millis=200")
 	cmd.Env = append(os.Environ(), "KC_BOOTSTRAP_ADMIN_USERNAME=admin", "KC_BOOTSTRAP_ADMIN_PASSWORD=admin",
 		"JAVA_OPTS_KC_HEAP=-Xms64m -Xmx512m", "JAVA_OPTS_APPEND=-XX:TieredStopAtLevel=1")
 	k := &keycloak{process: start(t, "keycloak", cmd), url: "http://" + address}
@@ -66,11 +68,7 @@ func (k *keycloak) logout(t *testing.T, client, refresh string) {
 // enable switches ann's account on or off.
 func (k *keycloak) enable(t *testing.T, state map[string]any) {
 	t.Helper()
-	var users []struct{ ID string }
-	if err := json.Unmarshal(k.admin(t, http.MethodGet, "/ww/users?username=ann&exact=true", nil, http.StatusOK), &users); err != nil || len(users) != 1 {
-		t.Fatalf("ann is %v: %v", users, err)
-	}
-	k.admin(t, http.MethodPut, "/ww/users/"+users[0].ID, state, http.StatusNoContent)
+	k.admin(t, http.MethodPut, k.user(t), state, http.StatusNoContent)
 }
 
 // admin calls the admin API below /admin/realms.

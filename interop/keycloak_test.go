@@ -60,6 +60,9 @@ func TestKeycloak(t *testing.T) {
 		wrong.exits(t, token, 4, "misconfigured")
 	})
 	t.Run("caller's own credential", func(t *testing.T) { callersOwn(t, k) })
+	t.Run("back-channel logout", func(t *testing.T) { keycloakLogouts(t, k) })
+	t.Run("a disabled user", func(t *testing.T) { keycloakDisables(t, k) })
+	t.Run("security events", func(t *testing.T) { keycloakEvents(t, k) })
 	t.Run("unavailable", func(t *testing.T) {
 		token := k.login(t, "app").Access
 		k.stop()
