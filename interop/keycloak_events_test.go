@@ -82,7 +82,7 @@ func (f *front) metrics(t *testing.T) string {
 
 // Keycloak tells us of every session that ends, within the user's own logout. It says nothing of /revoke and of
 // disabled users: those are seen by asking.
-// Covers: LOGOUTID T28
+// Covers: SIG-22 T28
 func keycloakLogouts(t *testing.T, k *keycloak) {
 	address := freePort(t)
 	k.watched(t, "watched", map[string]string{"backchannel.logout.url": "http://" + address + "/logout/main", "backchannel.logout.session.required": "true"})
