@@ -48,6 +48,7 @@ const (
 	hasNbf
 	hasIat
 	hasCnf
+	hasAct
 )
 
 // Evidence is what is known about an answer besides its claims.
@@ -257,6 +258,8 @@ func (a *Answer) take(name, v string) {
 		}
 	case "cnf":
 		a.has |= hasCnf
+	case "act":
+		a.has |= hasAct
 	case "token_type":
 		t := unquote(v)
 		a.refresh = a.refresh || strings.EqualFold(t, "Refresh") || strings.EqualFold(t, "refresh_token")
@@ -323,6 +326,9 @@ func (a *Answer) Scope() string { return a.scope }
 
 // Bound reports whether the token is bound to a key (cnf, RFC 7800 §3.1).
 func (a *Answer) Bound() bool { return a.has&hasCnf != 0 }
+
+// Delegated reports whether somebody acts for the subject (act, RFC 8693 §4.1), whoever it is.
+func (a *Answer) Delegated() bool { return a.has&hasAct != 0 }
 
 // hasAll reports whether every one of these claims is there and names something.
 func (a *Answer) hasAll(names []string) bool {

@@ -58,6 +58,18 @@ var clauses = [...]clause{
 		}
 		return "bound to a key (cnf), and no proof of possession is understood in this version"
 	}},
+	// Before scope: no further scope would help. Who acted earlier is no ground for a decision (RFC 8693 §4.1).
+	{"delegation", PolicyDenied, func(p *Policy, a *Answer, _ time.Time) bool {
+		return !p.NoDelegation || !a.Delegated()
+	}, func(p *Policy, a *Answer, _ time.Time) string {
+		switch {
+		case !a.Delegated():
+			return "nobody acts for the subject"
+		case p.NoDelegation:
+			return "somebody acts for the subject (act), which is forbidden here"
+		}
+		return "somebody acts for the subject (act)"
+	}},
 	{"scope", InsufficientScope, func(p *Policy, a *Answer, _ time.Time) bool {
 		for _, s := range p.Scopes {
 			if !a.HasScope(s) {

@@ -1,6 +1,7 @@
 package watchword_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,10 +14,10 @@ import (
 // everything wrong at once; each clause is then mended in turn, so the order of the clauses is what is tested.
 func TestClausesInOrder(t *testing.T) {
 	t.Parallel()
-	p := &watchword.Policy{Audience: []string{"api"}, Scopes: []string{"read"}}
-	members := []string{`"active":false`, `"exp":1`, `"nbf":4102444800`, `"aud":"other"`, `"cnf":{"jkt":"x"}`, `"scope":"write"`}
-	mended := []string{`"active":true`, `"exp":4102444800`, `"nbf":1`, `"aud":"api"`, `"a":1`, `"scope":"read"`}
-	want := []watchword.Reason{watchword.Inactive, watchword.Expired, watchword.NotYetValid, watchword.WrongAudience, watchword.NotBound, watchword.InsufficientScope, watchword.OK}
+	p := &watchword.Policy{Audience: []string{"api"}, Scopes: []string{"read"}, NoDelegation: true}
+	members := []string{`"active":false`, `"exp":1`, `"nbf":4102444800`, `"aud":"other"`, `"cnf":{"jkt":"x"}`, `"act":{}`, `"scope":"write"`}
+	mended := []string{`"active":true`, `"exp":4102444800`, `"nbf":1`, `"aud":"api"`, `"a":1`, `"may_act":{}`, `"scope":"read"`}
+	want := []watchword.Reason{watchword.Inactive, watchword.Expired, watchword.NotYetValid, watchword.WrongAudience, watchword.NotBound, watchword.PolicyDenied, watchword.InsufficientScope, watchword.OK}
 	var words []string
 	for i, reason := range want {
 		a := answer(t, "{"+strings.Join(members, ",")+"}")
@@ -85,6 +86,9 @@ func TestExplainAgreesWithJudge(t *testing.T) {
 	f(detail(`{"active":true,"scope":"write read"}`, p, "scope"), "all of read write required")
 	f(detail(`{"active":true,"cnf":{}}`, p, "binding"), "bound to a key (cnf), and no proof of possession is understood in this version")
 	f(detail(`{"active":true,"cnf":{}}`, &watchword.Policy{Relay: true}, "binding"), "bound to a key (cnf); the caller checks the proof")
+	f(detail(`{"active":true}`, p, "delegation"), "nobody acts for the subject")
+	f(detail(`{"active":true,"act":{"sub":"x"}}`, p, "delegation"), "somebody acts for the subject (act)")
+	f(detail(`{"active":true,"act":{"sub":"x"}}`, &watchword.Policy{NoDelegation: true}, "delegation"), "somebody acts for the subject (act), which is forbidden here")
 	if !slices.Equal(p.Scopes, []string{"read", "write"}) {
 		t.Error("Explain changed the policy")
 	}
@@ -129,6 +133,41 @@ func TestPOL03Scope(t *testing.T) {
 	if got := watchword.Judge(&watchword.Policy{Scopes: []string{"read"}}, answer(t, `{"active":true}`), both(0)); got != watchword.InsufficientScope {
 		t.Error("no scope at all:", got)
 	}
+}
+
+// A route that forbids delegation looks at the outermost act alone: that there is one. What an act deeper in the answer
+// says of earlier actors, and who may act, change nothing; and a remembered answer is judged as a new one.
+//
+// Covers: POL-04
+func TestPOL04DelegationForbidden(t *testing.T) {
+	t.Parallel()
+	for claims, want := range map[string]watchword.Reason{
+		``: watchword.OK, `,"may_act":{"sub":"svc"}`: watchword.OK, `,"ext":{"act":{"sub":"svc"}}`: watchword.OK, `,"cnf":{"act":{}}`: watchword.NotBound,
+		`,"act":{"sub":"svc"}`: watchword.PolicyDenied, `,"act":{}`: watchword.PolicyDenied, `,"act":{"act":{"sub":"earlier"}}`: watchword.PolicyDenied,
+		`,"act":{"sub":"ann"},"sub":"ann"`: watchword.PolicyDenied, `,"act":{"sub":"svc"},"aud":"other"`: watchword.PolicyDenied,
+	} {
+		a := answer(t, `{"active":true`+claims+`}`)
+		for _, forbids := range []bool{true, false} {
+			p := watchword.Policy{NoDelegation: forbids, Freshness: watchword.Freshness{MaxStaleness: time.Hour}}
+			expected := want
+			if !forbids && want == watchword.PolicyDenied {
+				expected = watchword.OK
+			}
+			if got := watchword.Judge(&p, a, both(0)); got != expected {
+				t.Errorf("%s, forbidden %v: %v, want %v", claims, forbids, got, expected)
+			}
+			src := watchword.SourceFunc(func(_ context.Context, q watchword.Query) (*watchword.Answer, error) {
+				return watchword.ParseAnswer([]byte(`{"active":true`+claims+`}`), watchword.Evidence{Issuer: "main", Asked: q.At.Add(-time.Minute)})
+			})
+			v := verifier(t, watchword.Config{Source: src, Issuers: []watchword.Issuer{{Name: "main"}}, Routes: []watchword.Route{{Policy: p}}})
+			if d := v.Verify(t.Context(), watchword.Request{Token: "t"}); d.Reason != expected {
+				t.Errorf("%s, remembered: %v, want %v", claims, d.Reason, expected)
+			}
+		}
+	}
+	nonsense(t, `{"active":true,"act":null}`, watchword.Quirks{})
+	nonsense(t, `{"active":true,"act":"svc"}`, watchword.Quirks{})
+	nonsense(t, `{"active":true,"Act":{}}`, watchword.Quirks{})
 }
 
 // POP-14, POP-20: a bound token without a proof is refused whatever binds it, unless its caller checks the proof.

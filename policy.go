@@ -15,6 +15,7 @@ type Policy struct {
 	Freshness       Freshness     // the bounds
 	Scopes          []string      // all are required (RFC 6749 §3.3)
 	Audience        []string      // one of them must be in aud; empty: not checked, which a configuration should warn about
+	NoDelegation    bool          // a token with which somebody acts for its subject is refused (act, RFC 8693 §4.1)
 	OnUnavailable   OnUnavailable // when nobody knows; zero: Deny
 	DangerouslyHold bool          // within Freshness.StaleIfError a token that was good serves on while its server calls so many inactive that it is not believed (Error.Doubted)
 	Tiers           []Tier        // lower the bounds for some tokens; nil: for none

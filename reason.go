@@ -19,7 +19,7 @@ const (
 	NotBound                        // it carries cnf and the request proves no possession (RFC 7800 §3.1)
 	InsufficientScope               // a required scope is missing
 	StepUp                          // a stronger or younger authentication is required (RFC 9470)
-	PolicyDenied                    // no policy matches the request
+	PolicyDenied                    // no policy matches the request, or the one that does forbids delegation
 	TooManyUnknown                  // this peer asked about too many tokens that turned out to be nothing
 	CallerLeft                      // the caller went away before there was an answer
 	CannotKnow                      // the authorization server could not be asked, or did not answer sense

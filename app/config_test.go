@@ -343,6 +343,20 @@ func TestDurationsAndWords(t *testing.T) {
 	}
 }
 
+// Covers: POL-04
+func TestPOL04DelegationIsAWord(t *testing.T) {
+	t.Parallel()
+	if accepted(t, base).Policies[0].Policy.NoDelegation {
+		t.Error("forbidden though nobody said so")
+	}
+	for word, forbidden := range map[string]bool{"allowed": false, "forbidden": true} {
+		if p := accepted(t, change(t, base, "require: {", "require: {delegation: "+word+", ")).Policies[0].Policy; p.NoDelegation != forbidden {
+			t.Errorf("%s: %+v", word, p)
+		}
+	}
+	refused(t, change(t, base, "require: {", "require: {delegation: none, "), "policies[0].require.delegation", "not known")
+}
+
 // What a tier leaves out is the policy's, and what it writes is below it.
 //
 // Covers: T2

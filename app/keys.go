@@ -243,6 +243,8 @@ var (
 var requireKeys = object([]row[watchword.Policy]{
 	key("scopes", list(scope), func(p *watchword.Policy) *[]string { return &p.Scopes }, "All of these."),
 	key("audience", list(audience), func(p *watchword.Policy) *[]string { return &p.Audience }, "One of these in aud. Absent: not checked, which is worth a warning."),
+	key("delegation", translated(word("allowed", "forbidden"), func(v string) bool { return v == "forbidden" }), func(p *watchword.Policy) *bool { return &p.NoDelegation },
+		"forbidden: a token with which somebody acts for its subject (act, RFC 8693 §4.1) is refused as policy. Default: allowed."),
 })
 
 var doorKeys = object([]row[Config]{
