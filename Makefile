@@ -4,13 +4,16 @@ SHELL := bash
 TOOL := go tool -modfile=tools/go.mod
 
 .DEFAULT_GOAL := help
-.PHONY: help build check fmt vet lint race docs conformance bench profile fuzz interop drill demo
+.PHONY: help build standalone check fmt vet lint race docs conformance bench profile fuzz interop drill demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## bin/watchword, stripped and reproducible
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/watchword ./cmd/watchword
+
+standalone: ## bin/watchword-standalone, without the clients of Redis, NATS and Kafka: 40 % smaller
+	CGO_ENABLED=0 go build -tags standalone -trimpath -ldflags '-s -w' -o bin/watchword-standalone ./cmd/watchword
 
 check: fmt vet lint conformance race ## what must pass before a commit
 
@@ -19,6 +22,7 @@ fmt: ## fail where gofmt would change something
 
 vet: ## go vet, also in the other modules
 	go vet ./...
+	go vet -tags standalone ./app ./cmd/...
 	cd interop && go vet ./...
 	cd tools && go vet ./...
 

@@ -9,9 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/watchword-dev/watchword/driver/kafka"
-	"github.com/watchword-dev/watchword/driver/nats"
-	"github.com/watchword-dev/watchword/driver/redis"
 	"github.com/watchword-dev/watchword/revocation"
 )
 
@@ -94,11 +91,18 @@ func (b *Bus) password() (engine string, s Secret) {
 	return engine, s
 }
 
+// notInThisBuild is said of what the tag standalone leaves out.
+const notInThisBuild = "not in this build, which has the tag standalone"
+
 // checkBus finds what is missing for revocations to be shared.
 func (c *Config) checkBus(r *reader) {
 	const path = "revocation.bus"
 	b := c.Revocation.Bus
 	if b == nil {
+		return
+	}
+	if !fleets {
+		r.silent(r.at(path), notInThisBuild, "build without the tag standalone, or remove it")
 		return
 	}
 	n := 0
@@ -269,16 +273,7 @@ func (b *Bus) open(retention time.Duration, password func() (string, error), war
 		}
 		secured = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
-	switch {
-	case b.Redis != nil:
-		return redis.NewLog(redis.LogConfig{Retention: retention, Warn: warn,
-			Config: redis.Config{Address: b.Redis.Address, Prefix: b.Redis.Prefix, Username: b.Redis.Username, Password: password, TLS: secured}})
-	case b.NATS != nil:
-		return nats.NewLog(nats.LogConfig{Retention: retention,
-			Config: nats.Config{URL: b.NATS.URL, Stream: b.NATS.Stream, Username: b.NATS.Username, Password: password, TLS: secured, Replicas: b.NATS.Replicas}})
-	}
-	return kafka.NewLog(kafka.LogConfig{Retention: retention,
-		Config: kafka.Config{Brokers: b.Kafka.Brokers, Topic: b.Kafka.Topic, Username: b.Kafka.Username, Mechanism: b.Kafka.Mechanism, Password: password, TLS: secured}})
+	return b.log(retention, password, secured, warn)
 }
 
 // leave gives the bus up.

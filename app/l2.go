@@ -10,8 +10,6 @@ import (
 
 	"github.com/watchword-dev/watchword"
 	"github.com/watchword-dev/watchword/cache"
-	"github.com/watchword-dev/watchword/driver/nats"
-	"github.com/watchword-dev/watchword/driver/redis"
 	"github.com/watchword-dev/watchword/observe"
 )
 
@@ -72,7 +70,11 @@ var natsKeys = object([]row[NATS]{
 func (c *Config) checkL2(r *reader) {
 	const path = "cache.l2"
 	l := c.Cache.L2
-	if l == nil {
+	switch {
+	case l == nil:
+		return
+	case !fleets:
+		r.silent(r.at(path), notInThisBuild, "build without the tag standalone, or remove it")
 		return
 	}
 	if l.Redis == nil && l.NATS == nil && !r.bad(path) {
@@ -154,10 +156,7 @@ func (l *L2) open(password func() (string, error)) (driver, error) {
 	if l.redis().Password.IsZero() && l.nats().Password.IsZero() {
 		password = nil
 	}
-	if l.Redis != nil {
-		return redis.NewStore(redis.Config{Address: l.Redis.Address, Prefix: l.Redis.Prefix, Username: l.Redis.Username, Password: password, TLS: secured})
-	}
-	return nats.NewStore(nats.Config{URL: l.NATS.URL, Bucket: l.NATS.Bucket, Username: l.NATS.Username, Password: password, TLS: secured, Replicas: l.NATS.Replicas})
+	return l.store(password, secured)
 }
 
 // share makes what the hosts of a fleet share, if c says so. It stays for the life of the process.

@@ -91,7 +91,15 @@ func (b *bench) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.report.figure("stripped binary", "%.1f MB", float64(file.Size())/1e6, limit{30, 15}, "")
+	b.report.figure("stripped binary", "%.1f MB", float64(file.Size())/1e6, limit{}, "with the clients of Redis, NATS and Kafka")
+	alone := filepath.Join(b.dir, "standalone")
+	if err := b.compile(ctx, "build", "-tags", "standalone", "-trimpath", "-ldflags", "-s -w", "-o", alone, "./cmd/watchword"); err != nil {
+		return fmt.Errorf("go build -tags standalone: %w", err)
+	}
+	if file, err = os.Stat(alone); err != nil {
+		return err
+	}
+	b.report.figure("– without them (`-tags standalone`)", "%.1f MB", float64(file.Size())/1e6, limit{30, 15}, "")
 	return nil
 }
 

@@ -117,21 +117,23 @@ func (b *bench) run(ctx context.Context) (err error) {
 	return ctx.Err()
 }
 
+// compile runs go in the repository.
+func (b *bench) compile(ctx context.Context, args ...string) error {
+	c := exec.CommandContext(ctx, "go", args...)
+	c.Dir, c.Stderr = b.repo, os.Stderr
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	return c.Run()
+}
+
 // build makes what is measured.
 func (b *bench) build(ctx context.Context) error {
-	compile := func(args ...string) error {
-		c := exec.CommandContext(ctx, "go", args...)
-		c.Dir, c.Stderr = b.repo, os.Stderr
-		c.Env = append(os.Environ(), "CGO_ENABLED=0")
-		return c.Run()
-	}
 	if b.binary == "" {
 		b.binary = filepath.Join(b.dir, "watchword")
-		if err := compile("build", "-trimpath", "-ldflags", "-s -w", "-o", b.binary, "./cmd/watchword"); err != nil {
+		if err := b.compile(ctx, "build", "-trimpath", "-ldflags", "-s -w", "-o", b.binary, "./cmd/watchword"); err != nil {
 			return fmt.Errorf("go build ./cmd/watchword: %w", err)
 		}
 	}
-	if err := compile("test", "-c", "-o", filepath.Join(b.dir, "cache.test"), "./cache"); err != nil {
+	if err := b.compile(ctx, "test", "-c", "-o", filepath.Join(b.dir, "cache.test"), "./cache"); err != nil {
 		return fmt.Errorf("go test -c ./cache: %w", err)
 	}
 	return nil

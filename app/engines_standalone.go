@@ -1,0 +1,23 @@
+//go:build standalone
+
+package app
+
+import (
+	"crypto/tls"
+	"errors"
+	"time"
+
+	"github.com/watchword-dev/watchword/revocation"
+)
+
+// fleets: this build has no client of Redis, NATS or Kafka, which are half of a binary. It is for a sidecar or a machine
+// of its own.
+const fleets = false
+
+func (b *Bus) log(time.Duration, func() (string, error), *tls.Config, func(string)) (revocation.Log, error) {
+	return nil, errors.New("revocation.bus: " + notInThisBuild)
+}
+
+func (l *L2) store(func() (string, error), *tls.Config) (driver, error) {
+	return nil, errors.New("cache.l2: " + notInThisBuild)
+}
