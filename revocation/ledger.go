@@ -247,6 +247,9 @@ func (l *Ledger) begin(b *book) {
 		l.forget(b, time.Now())
 	}
 	b.known, b.replayed = true, false
+	c := *b.coverage.Load()
+	c.Since = time.Now() // what was said of it meanwhile, nobody heard
+	b.coverage.Store(&c)
 }
 
 // reissue replaces what is known of the issuer of b. Where that changes what an event means, the index is made anew.

@@ -269,3 +269,26 @@ func TestSIG21Coverage(t *testing.T) {
 		is(watchword.Coverage{Since: time.Now(), Through: through, Settle: 5 * time.Second})
 	})
 }
+
+// An issuer that was away and comes back may have been spoken of meanwhile: no feed extends what introspection, lagging
+// that, still said when it came back.
+//
+// Covers: SIG-21
+func TestSIG21AwayIsAGap(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := ledger(t, revocation.Config{Issuers: theMain})
+		l.Cover("main", time.Now())
+		time.Sleep(time.Minute)
+		for _, with := range [][]revocation.Issuer{nil, theMain} {
+			if err := l.Reconfigure(with...); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+		}
+		l.Cover("main", time.Now())
+		if back := time.Now().Add(-time.Minute); !l.Coverage("main").Since.Equal(back) {
+			t.Errorf("since %v, want %v", l.Coverage("main").Since, back)
+		}
+	})
+}
