@@ -1,0 +1,5 @@
+//go:build !race
+
+package watchword_test
+
+const raced = false
