@@ -20,6 +20,7 @@ type front struct {
 	door       string // the forward-auth door, host:port
 	admin      string // host:port
 	events     string // the events door's URL
+	env        []string
 }
 
 // newFront runs Watchword with one issuer, written as YAML lines below `- name: main`. Callers of the introspection
@@ -42,6 +43,7 @@ type hall struct {
 	callers string   // of the introspection door
 	events  []string // YAML lines below doors.events, after listen; none: no such door
 	address string   // of the events door; empty: a free one
+	admin   string   // more keys of the section admin, each after a comma
 	more    string   // further sections of the file
 	env     []string
 }
@@ -71,10 +73,11 @@ doors:
     listen: ` + door + `
     trusted_proxies: [127.0.0.1/32]
     headers: {X-Auth-Subject: sub}
-` + events + `admin: {listen: ` + admin + `}
+` + events + `admin: {listen: ` + admin + h.admin + `}
 ` + h.more
+	h.env = append(h.env, "ORDERS_SECRET=orders-secret")
 	f := &front{
-		daemon:     serve(t, config, admin, append(h.env, "ORDERS_SECRET=orders-secret")...),
+		daemon: serve(t, config, admin, h.env...), env: h.env,
 		introspect: "http://" + introspect + "/introspect", door: door, admin: admin, events: "http://" + h.address,
 	}
 	if !strings.Contains(config, "introspection_endpoint:") && h.callers == ordersCalls {

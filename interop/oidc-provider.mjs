@@ -19,6 +19,7 @@ const clients = [
   client('service', { grant_types: ['client_credentials'] }), // its tokens have no sub: nobody logged in
   client('ann', { grant_types: ['client_credentials'] }), // its tokens say sub: ann
   client('brief', { grant_types: ['client_credentials'] }), // its tokens live three seconds
+  client('canary', { grant_types: ['client_credentials'] }), // Watchword's own
   client('rs'), // the resource server: may introspect
   client('rs-post', { token_endpoint_auth_method: 'client_secret_post' }),
   client('stranger'), // may not: told {"active":false} about every token
@@ -36,6 +37,10 @@ if (process.env.ENC_JWKS) { // the public key of a resource server to which answ
   }))
 }
 
+// On SIGUSR2 the server takes its resource servers for strangers, and on the next one it does so no more.
+let lies = false
+process.on('SIGUSR2', () => { lies = !lies })
+
 const server = createServer()
 server.listen(0, '127.0.0.1', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`
@@ -47,7 +52,7 @@ server.listen(0, '127.0.0.1', () => {
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
-      introspection: { enabled: true, allowedPolicy: (ctx, caller) => caller.clientId.startsWith('rs') },
+      introspection: { enabled: true, allowedPolicy: (ctx, caller) => !lies && caller.clientId.startsWith('rs') },
       jwtIntrospection: { enabled: true }, // RFC 9701, for callers that ask for it
       encryption: { enabled: true },
       revocation: { enabled: true },

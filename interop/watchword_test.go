@@ -63,7 +63,12 @@ func watchwordCommand(t *testing.T, args ...string) *exec.Cmd {
 // serve runs Watchword with this configuration, whose admin listener is the address given, until it is ready.
 func serve(t *testing.T, config, admin string, env ...string) *daemon {
 	t.Helper()
-	path := write(t, t.TempDir(), "watchword.yaml", config)
+	return serveFile(t, write(t, t.TempDir(), "watchword.yaml", config), admin, env...)
+}
+
+// serveFile is serve of a file that is there already.
+func serveFile(t *testing.T, path, admin string, env ...string) *daemon {
+	t.Helper()
 	cmd := watchwordCommand(t, "serve", "--config", path)
 	cmd.Env = append(os.Environ(), env...)
 	w := &daemon{process: start(t, "watchword", cmd), config: path}
