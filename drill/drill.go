@@ -25,7 +25,7 @@ type Config struct {
 type Start func(ctx context.Context, file string) (*Instance, error)
 
 // Instance is a Watchword that runs: addresses, host:port, of its listeners.
-type Instance struct{ Introspection, ForwardAuth, Admin string }
+type Instance struct{ Introspection, ForwardAuth, Admin, Events string }
 
 // Scenario is one drill.
 type Scenario struct {
@@ -71,6 +71,7 @@ type Report struct {
 // Node is how soon one node refused revoked tokens, in milliseconds after the revocation was answered.
 type Node struct {
 	Door    string  `json:"door"`
+	Way     string  `json:"way"` // how the tokens were revoked
 	Samples int     `json:"samples"`
 	P50     float64 `json:"p50_ms"`
 	P99     float64 `json:"p99_ms"`
@@ -153,9 +154,9 @@ func (r *Report) Print(w io.Writer) {
 		fmt.Fprintf(w, "  %-4s %s: %s\n", map[bool]string{true: "held", false: "BROKE"}[p.Held], p.Text, p.Detail)
 	}
 	if len(r.Nodes) > 0 {
-		fmt.Fprintf(w, "  %-40s %8s %10s %10s %10s\n", "node", "samples", "p50", "p99", "max")
+		fmt.Fprintf(w, "  %-40s %-28s %8s %10s %10s %10s\n", "node", "revoked", "samples", "p50", "p99", "max")
 		for _, n := range r.Nodes {
-			fmt.Fprintf(w, "  %-40s %8d %7.0f ms %7.0f ms %7.0f ms\n", n.Door, n.Samples, n.P50, n.P99, n.Max)
+			fmt.Fprintf(w, "  %-40s %-28s %8d %7.0f ms %7.0f ms %7.0f ms\n", n.Door, n.Way, n.Samples, n.P50, n.P99, n.Max)
 		}
 	}
 	fmt.Fprintf(w, "  %s in %.0f s\n", map[bool]string{true: "every promise held", false: "a promise broke"}[r.Held], r.Seconds)

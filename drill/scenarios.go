@@ -337,20 +337,32 @@ func rotate(ctx context.Context, s *stage) error {
 }
 
 func revoke(ctx context.Context, s *stage) error {
-	const samples = 20
 	bound := time.Duration(cmp.Or(s.target.RevocationBound, s.target.MaxStaleness))
-	limit := bound + s.Slack
+	if err := s.revokes(ctx, "at revocation_endpoint", s.target.RevocationEndpoint, bound, bound+s.Slack); err != nil || s.target.PassThrough == "" {
+		return err
+	}
+	bound = time.Duration(s.target.PassThroughBound)
+	limit := bound
+	if bound > 0 { // else the first question after the answer is refused, however slow the machine
+		limit += s.Slack
+	}
+	return s.revokes(ctx, "through Watchword", s.target.PassThrough, bound, limit)
+}
+
+// revokes revokes tokens at an endpoint and watches how long each door accepts them; none may past limit.
+func (s *stage) revokes(ctx context.Context, way, at string, bound, limit time.Duration) error {
+	const samples = 10
 	took := make([][]time.Duration, len(s.target.Doors))
 	late := 0
 	for n := range samples {
 		if n%5 == 0 {
-			s.phase(fmt.Sprintf("token %d of %d is revoked", n+1, samples))
+			s.phase(fmt.Sprintf("token %d of %d is revoked %s", n+1, samples, way))
 		}
 		tokens, err := s.warm(ctx, 1)
 		if err != nil {
 			return err
 		}
-		if err := s.revoke(ctx, tokens[0]); err != nil {
+		if err := s.revoke(ctx, at, tokens[0]); err != nil {
 			return err
 		}
 		revoked := time.Now()
@@ -380,8 +392,8 @@ func revoke(ctx context.Context, s *stage) error {
 		ms := func(share float64) float64 {
 			return float64(all[min(len(all)-1, int(share*float64(len(all))))].Microseconds()) / 1000
 		}
-		s.nodes = append(s.nodes, Node{s.target.Doors[i].name(), len(all), ms(.5), ms(.99), ms(1)})
+		s.nodes = append(s.nodes, Node{s.target.Doors[i].name(), way, len(all), ms(.5), ms(.99), ms(1)})
 	}
-	s.promise(late == 0, "no revoked token is accepted past the bound", "%d accepted later than %v after the revocation", late, bound)
+	s.promise(late == 0, "no token that was revoked "+way+" is accepted past the bound", "%d accepted later than %v after the revocation", late, bound)
 	return nil
 }

@@ -287,11 +287,11 @@ func (s *stage) token(ctx context.Context) (string, error) {
 	return answer.AccessToken, nil
 }
 
-// revoke revokes a token (RFC 7009).
-func (s *stage) revoke(ctx context.Context, token string) error {
-	_, status, err := s.post(ctx, s.target.RevocationEndpoint, url.Values{"token": {token}})
+// revoke revokes a token at an endpoint (RFC 7009).
+func (s *stage) revoke(ctx context.Context, at, token string) error {
+	_, status, err := s.post(ctx, at, url.Values{"token": {token}})
 	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("revocation_endpoint answers %d", status)
+		err = fmt.Errorf("the revocation endpoint answers %d", status)
 	}
 	return err
 }
@@ -433,7 +433,7 @@ func (s *stage) embed(ctx context.Context, sc Scenario) error {
 	if sc.Name == "spray" { // what is promised is a budget: a slow machine's timeouts would only blur it
 		timeout = 2 * time.Second
 	}
-	file, err := configuration(dir, s.proxy.url, timeout)
+	file, err := configuration(dir, s.proxy.url, issuer+"/revoke", timeout)
 	if err != nil {
 		return err
 	}
@@ -449,7 +449,7 @@ func (s *stage) embed(ctx context.Context, sc Scenario) error {
 			{Introspection: "http://" + w.Introspection + "/introspect", Caller: caller},
 			{ForwardAuth: "http://" + w.ForwardAuth + "/", Path: "/drill", Host: "drill.example"},
 		},
-		TokenEndpoint: issuer + "/token", RevocationEndpoint: issuer + "/revoke",
+		TokenEndpoint: issuer + "/token", RevocationEndpoint: issuer + "/revoke", PassThrough: "http://" + w.Events + "/revoke",
 		Client: Credential{ID: "drill", resolved: "drill-client"}, Scope: "drill", Metrics: "http://" + w.Admin + "/metrics",
 		MaxStaleness: Duration(2 * time.Second), StaleIfError: Duration(2 * time.Second), Timeout: Duration(timeout), StormAtLeast: 20,
 	}
@@ -457,11 +457,12 @@ func (s *stage) embed(ctx context.Context, sc Scenario) error {
 }
 
 // configuration writes the file that the Watchword of an embedded drill serves.
-func configuration(dir, introspection string, timeout time.Duration) (string, error) {
+func configuration(dir, introspection, revocation string, timeout time.Duration) (string, error) {
 	files := map[string]string{"rs-old": oldSecret, "rs-new": newSecret, "caller": "drill-caller"}
 	files["watchword.yaml"] = `issuers:
   - name: drill
     introspection_endpoint: ` + introspection + `
+    revocation_endpoint: ` + revocation + `
     client_auth: {method: client_secret_basic, client_id: ` + resourceServer + `, client_secret: [{file: rs-old}, {file: rs-new}]}
     tokens: {prefix: ` + authority.TokenPrefix + `}
     timeout: ` + timeout.String() + `
@@ -476,6 +477,9 @@ doors:
   forward_auth:
     listen: 127.0.0.1:0
     trusted_proxies: [127.0.0.0/8]
+  events:
+    listen: 127.0.0.1:0
+    revoke: [{issuer: drill, path: /revoke}]
 log: {level: error}
 decision_log: {to: none}
 admin: {listen: 127.0.0.1:0}

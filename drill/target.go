@@ -27,8 +27,10 @@ type Target struct {
 	MaxStaleness          Duration   `json:"max_staleness"`          // as in the configuration under drill
 	StaleIfError          Duration   `json:"stale_if_error"`
 	Timeout               Duration   `json:"timeout"`
-	RevocationBound       Duration   `json:"revocation_bound"` // within which a revocation at RevocationEndpoint is enforced everywhere; zero: MaxStaleness
-	StormAtLeast          int        `json:"storm_at_least"`   // zero: 20
+	RevocationBound       Duration   `json:"revocation_bound"`   // within which a revocation at RevocationEndpoint is enforced everywhere; zero: MaxStaleness
+	PassThrough           string     `json:"pass_through"`       // Watchword's own RFC 7009 endpoint; empty: none is drilled
+	PassThroughBound      Duration   `json:"pass_through_bound"` // within which what is revoked there is refused at every door; zero: at once
+	StormAtLeast          int        `json:"storm_at_least"`     // zero: 20
 }
 
 // Door is where one node is asked: an introspection door as a caller of it, or a forward-auth door as a gateway.
@@ -131,8 +133,9 @@ func (t *Target) resolve() error {
 	address("revocation_endpoint", t.RevocationEndpoint, false)
 	address("introspection_endpoint", t.IntrospectionEndpoint, t.Proxy != "")
 	address("metrics", t.Metrics, false)
+	address("pass_through", t.PassThrough, false)
 	wrong(t.Client.resolve() != nil, "client: %v", t.Client.resolve())
-	wrong(t.MaxStaleness < 0 || t.StaleIfError < 0 || t.Timeout < 0 || t.RevocationBound < 0, "a bound is negative")
+	wrong(t.MaxStaleness < 0 || t.StaleIfError < 0 || t.Timeout < 0 || t.RevocationBound < 0 || t.PassThroughBound < 0, "a bound is negative")
 	if t.Timeout == 0 {
 		t.Timeout = Duration(2 * time.Second)
 	}

@@ -142,9 +142,9 @@ func WriteHTML(w io.Writer, reports []*Report) error {
 		}
 		b.WriteString("</table>")
 		if len(r.Nodes) > 0 {
-			b.WriteString("<table><tr><td>node</td><td>samples</td><td>p50</td><td>p99</td><td>max</td></tr>")
+			b.WriteString("<table><tr><td>node</td><td>revoked</td><td>samples</td><td>p50</td><td>p99</td><td>max</td></tr>")
 			for _, n := range r.Nodes {
-				fmt.Fprintf(&b, "<tr><td>%s</td><td>%d</td><td>%.0f ms</td><td>%.0f ms</td><td>%.0f ms</td></tr>", html.EscapeString(n.Door), n.Samples, n.P50, n.P99, n.Max)
+				fmt.Fprintf(&b, "<tr><td>%s</td><td>%s</td><td>%d</td><td>%.0f ms</td><td>%.0f ms</td><td>%.0f ms</td></tr>", html.EscapeString(n.Door), html.EscapeString(n.Way), n.Samples, n.P50, n.P99, n.Max)
 			}
 			b.WriteString("</table>")
 		}

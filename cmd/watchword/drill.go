@@ -109,6 +109,10 @@ func startForDrill(stderr io.Writer) drill.Start {
 				fmt.Fprintln(stderr, "watchword:", err)
 			}
 		}()
-		return &drill.Instance{Introspection: a.Addr("introspection").String(), ForwardAuth: a.Addr("forward_auth").String(), Admin: a.Addr("admin").String()}, nil
+		events := ""
+		if at := a.Addr("events"); at != nil {
+			events = at.String()
+		}
+		return &drill.Instance{Events: events, Introspection: a.Addr("introspection").String(), ForwardAuth: a.Addr("forward_auth").String(), Admin: a.Addr("admin").String()}, nil
 	}
 }
