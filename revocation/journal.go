@@ -106,6 +106,13 @@ func readLog(f *os.File, each func(line []byte) error) (whole int64, err error) 
 	return whole, nil
 }
 
+// file is what a journal needs of an *os.File, so that a test can let one fail.
+type file interface {
+	io.WriterAt
+	io.Closer
+	Sync() error
+}
+
 // journal is a log that grows. Safe for concurrent use.
 type journal struct {
 	folder string
@@ -116,7 +123,7 @@ type journal struct {
 	appended int64    // lines, ever
 
 	sync    sync.Mutex // one writer of the file; taken before mu
-	file    *os.File
+	file    file
 	bytes   int64
 	durable int64     // of appended
 	broken  error     // the file cannot be trusted to take more: it must be written anew
@@ -185,7 +192,8 @@ func (j *journal) rewrite(all iter.Seq[[]byte]) error {
 	f, n, err := create(j.folder, all)
 	if err != nil {
 		if j.broken != nil {
-			j.broken = fmt.Errorf("the revocation log could not be written: %w", err)
+			err = fmt.Errorf("the revocation log could not be written: %w", err)
+			j.broken = err
 		}
 		return err
 	}

@@ -163,8 +163,8 @@ func TestLedgerKeyOrphansNothing(t *testing.T) {
 	}
 }
 
-// Many who apply at once share syncs, and each event outlives the process. What is written anew holds all of it.
-func TestGroupCommitAndRewriting(t *testing.T) {
+// Of many who apply at once each event outlives the process, and what was closed acknowledges nothing.
+func TestManyApplyAtOnce(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	l := ledger(t, revocation.Config{Issuers: theMain, Folder: folder})
