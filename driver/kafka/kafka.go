@@ -84,6 +84,7 @@ func (c *Config) client(adjust ...kgo.Opt) (*kgo.Client, error) {
 		kgo.ProducerLinger(0),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), // one partition is one order
 		kgo.RecordDeliveryTimeout(askTimeout),
+		kgo.AllowIdempotentProduceCancellation(), // else a record on its way to a broker that died waits for ever; one that arrives twice has its number twice
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.MaxBufferedRecords(1024),
 		kgo.FetchMaxWait(500 * time.Millisecond), // a broker answers at once when there is something
