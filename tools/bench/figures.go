@@ -74,7 +74,7 @@ func (b *bench) start(ctx context.Context) error {
 	var idle float64
 	for range runs {
 		began := time.Now()
-		i, err := b.launch(ctx, settings{"tcp", "standard", "64MiB", 2 * time.Second}, b.machine.everywhere)
+		i, err := b.launch(ctx, settings{"tcp", "standard", "64MiB", 2 * time.Second, wideOpen}, b.machine.everywhere)
 		if err != nil {
 			return err
 		}
@@ -119,10 +119,10 @@ func (b *bench) doors(ctx context.Context) error {
 		settings settings
 		at       **instance
 	}{
-		{"tcp", b.tokens, settings{"tcp", "standard", "256MiB", 2 * time.Second}, &tcp},
-		{"unix", b.tokens, settings{"unix", "nginx", "256MiB", 2 * time.Second}, &unix},
-		{"small", 10_000, settings{"tcp", "standard", "256MiB", 2 * time.Second}, new(*instance)},
-		{"large", b.many, settings{"tcp", "standard", "2GiB", 2 * time.Second}, new(*instance)},
+		{"tcp", b.tokens, settings{"tcp", "standard", "256MiB", 2 * time.Second, wideOpen}, &tcp},
+		{"unix", b.tokens, settings{"unix", "nginx", "256MiB", 2 * time.Second, wideOpen}, &unix},
+		{"small", 10_000, settings{"tcp", "standard", "256MiB", 2 * time.Second, wideOpen}, new(*instance)},
+		{"large", b.many, settings{"tcp", "standard", "2GiB", 2 * time.Second, wideOpen}, new(*instance)},
 	} {
 		i, err := b.launch(ctx, one.settings, b.machine.serving)
 		if err == nil {
@@ -237,7 +237,7 @@ func (b *bench) allocations(ctx context.Context, bare *server, helloURL string, 
 					return 0, err
 				}
 			}
-			if at[k], err = mallocs(ctx, url); err != nil {
+			if at[k], err = metric(ctx, url, "go_memstats_mallocs_total"); err != nil {
 				return 0, err
 			}
 		}

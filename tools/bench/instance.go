@@ -24,7 +24,15 @@ type settings struct {
 	network, profile string
 	maxBytes         string
 	timeout          time.Duration
+	guard            string // of the issuer: a line of the file
 }
+
+// What stands before the authorization server: nothing, to measure what a question costs and not how many are allowed;
+// or what the file's defaults are.
+const (
+	wideOpen  = "guard: {rate: 1000000, max_in_flight: 10000}"
+	asShipped = ""
+)
 
 const configuration = `
 issuers:
@@ -32,7 +40,7 @@ issuers:
     introspection_endpoint: http://AS/introspect
     client_auth: {method: client_secret_basic, client_id: rs, client_secret: {env: BENCH_RS}}
     timeout: TIMEOUT
-    guard: {rate: 1000000, max_in_flight: 10000} # what it costs, not what it allows
+    GUARD
 freshness: {max_staleness: 1h}
 cache: {max_bytes: BYTES}
 policies:
@@ -85,7 +93,7 @@ func (b *bench) launch(ctx context.Context, s settings, run func(context.Context
 	if s.network == "unix" {
 		trusted = ""
 	}
-	text := strings.NewReplacer("AS/", b.as.addr+"/", "TIMEOUT", s.timeout.String(), "BYTES", s.maxBytes, "INTROSPECTION", introspection,
+	text := strings.NewReplacer("AS/", b.as.addr+"/", "TIMEOUT", s.timeout.String(), "GUARD", s.guard, "BYTES", s.maxBytes, "INTROSPECTION", introspection,
 		"FORWARDAUTH", forwardAuth, "PROFILE", s.profile, "TRUSTED", trusted, "DIR", dir, "ADMIN", i.admin).Replace(configuration)
 	file := filepath.Join(dir, "watchword.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

@@ -98,7 +98,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	for _, part := range []struct {
 		name string
 		do   func(context.Context) error
-	}{{"in process", b.inProcess}, {"start", b.start}, {"doors", b.doors}, {"herd", b.herd}, {"outages", b.outages}} {
+	}{{"in process", b.inProcess}, {"start", b.start}, {"doors", b.doors}, {"herd", b.herd}, {"outages", b.outages}, {"latency", b.latency}, {"hanging", b.hanging}} {
 		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), part.name) {
 			continue
 		}

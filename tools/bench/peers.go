@@ -32,6 +32,7 @@ const (
 	hangs
 	fails
 	limits
+	refuses
 )
 
 func newAuthority() (*authority, error) {
@@ -76,6 +77,9 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(20 * time.Millisecond)
 	case hangs:
 		<-r.Context().Done()
+		return
+	case refuses:
+		w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	case fails:
 		w.WriteHeader(http.StatusInternalServerError)
@@ -135,8 +139,8 @@ func hello(address, calling, as string) error {
 
 var helloA, helloB, helloC = []string{"no-store"}, []string{"user-00000000"}, []string{"openid"}
 
-// mallocs reads the counter of a Go process from where it shows its metrics.
-func mallocs(ctx context.Context, url string) (float64, error) {
+// metric reads one number of a process from where it shows its metrics.
+func metric(ctx context.Context, url, name string) (float64, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return 0, err
@@ -150,9 +154,9 @@ func mallocs(ctx context.Context, url string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	_, rest, found := bytes.Cut(page, []byte("\ngo_memstats_mallocs_total "))
+	_, rest, found := bytes.Cut(page, []byte("\n"+name+" "))
 	if !found {
-		return 0, errors.New("no go_memstats_mallocs_total at " + url)
+		return 0, errors.New("no " + name + " at " + url)
 	}
 	number, _, _ := bytes.Cut(rest, []byte("\n"))
 	return strconv.ParseFloat(string(number), 64)

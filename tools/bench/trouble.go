@@ -13,7 +13,7 @@ func (b *bench) herd(ctx context.Context) error {
 	if b.short {
 		n = 2_000
 	}
-	i, err := b.launch(ctx, settings{"tcp", "standard", "64MiB", 2 * time.Second}, b.machine.serving)
+	i, err := b.launch(ctx, settings{"tcp", "standard", "64MiB", 2 * time.Second, wideOpen}, b.machine.serving)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (b *bench) herd(ctx context.Context) error {
 // outages lets the authorization server fail in four ways, asks about cold tokens, and looks at what hits cost.
 func (b *bench) outages(ctx context.Context) error {
 	const timeout = 500 * time.Millisecond
-	i, err := b.launch(ctx, settings{"tcp", "standard", "64MiB", timeout}, b.machine.serving)
+	i, err := b.launch(ctx, settings{"tcp", "standard", "64MiB", timeout, wideOpen}, b.machine.serving)
 	if err == nil {
 		defer i.stop()
 		err = fill(ctx, i.forwardAuth, forwardAuth, 10_000)
