@@ -74,7 +74,10 @@ const inactiveJSON = `{"active":false}`
 // ParseAnswer reads an introspection response (RFC 7662 §2.2). It is as strict as ParseClaims, asks for the boolean
 // active, and for the registered JSON type of every registered member. Of an inactive answer nothing else is kept.
 // Errors name a member, never a value.
-func ParseAnswer(body []byte, e Evidence) (*Answer, error) {
+func ParseAnswer(body []byte, e Evidence) (*Answer, error) { return parseAnswer(body, e, true) }
+
+// parseAnswer may be told not to compare iat with e.Asked, where that is no longer the instant of the asking itself.
+func parseAnswer(body []byte, e Evidence, exactly bool) (*Answer, error) {
 	c, err := ParseClaims(body)
 	if err != nil {
 		return nil, err
@@ -83,9 +86,13 @@ func ParseAnswer(body []byte, e Evidence) (*Answer, error) {
 	if a.active, err = active(c, e.Quirks); err != nil {
 		return nil, err
 	}
+	if iat, there := c.Get("iat"); there && exactly {
+		a.offset = max(e.Offset, ahead(iat, e)) // exp is by the clock that wrote iat
+	}
 	if a.claims, err = normal(c, a.active, e.Quirks, a); err != nil {
 		return nil, err
 	}
+	a.offset = e.Offset // nbf is not moved by iat: that could only begin it sooner
 	if !a.active {
 		*a = Answer{issuer: a.issuer, asked: a.asked, age: a.age, claims: Claims{inactiveJSON}}
 		return a, nil
@@ -94,6 +101,23 @@ func ParseAnswer(body []byte, e Evidence) (*Answer, error) {
 		a.take(name, v)
 	}
 	return a, nil
+}
+
+// mostAhead is the most by which an iat shortens a token: one that is off by more is a mistake and no clock.
+const mostAhead = time.Minute
+
+// ahead is by how much the clock that wrote iat is surely ahead of ours. The token was there before we asked about it,
+// so a clock that wrote a later instant than e.Asked is ahead by that much at least; an earlier one says nothing, for
+// nobody knows how long ago it was written. It counts for this token alone: what one token says moves no other's end.
+func ahead(iat string, e Evidence) time.Duration {
+	if e.Quirks.StringNumbers && typeString.holds(iat) {
+		iat = unquote(iat)
+	}
+	f, err := strconv.ParseFloat(iat, 64)
+	if err != nil || f < 0 || f > maxSeconds {
+		return 0 // normal says what is wrong with it
+	}
+	return min(max(0, time.Unix(int64(math.Floor(f)), 0).Sub(e.Asked)), mostAhead)
 }
 
 // Signature is what is known about the verification of a JWT besides its claims.
@@ -117,6 +141,7 @@ func NewVouched(c Claims, e Evidence, s Signature) (*Answer, error) {
 	if err := a.instant("iat", v); err != nil {
 		return nil, err
 	}
+	a.offset = ahead(v, Evidence{Asked: e.Asked})
 	signed := min(0, time.Unix(a.iat, 0).Sub(e.Asked)) // Add keeps the monotonic reading: a wall set back revives nothing
 	a.asked = e.Asked.Add(max(signed, -longest) - max(0, s.Skew))
 	a.trust = min(s.KeysMaxAge, longest) - max(Age(a.asked, s.Keys), -longest)

@@ -190,6 +190,7 @@ var comparisons = map[string]string{
 	"cache/sharedstate.go: mono, wall := now.Sub(c.at), now.Round(0).Sub(c.at.Round(0))":            "finds a step of the wall, which is where the clocks differ",
 	"cache/sharedstate.go: early, late := theirs.Sub(now.Round(0)), theirs.Sub(before.Round(0))":    "a store's clock against our wall: no evidence",
 	"cache/cache.go: if d := int64(now.Sub(c.start)); d > c.since.Load()+int64(tick) {":             "the table's clock: hygiene, every hit is weighed",
+	"answer.go: return min(max(0, time.Unix(int64(math.Floor(f)), 0).Sub(e.Asked)), mostAhead)":     "iat is a date, written by a clock that is compared with our wall; Age counts from there",
 	"answer.go: signed := min(0, time.Unix(a.iat, 0).Sub(e.Asked))":                                 "iat is a date: the wall at the verification says how long ago; Age counts from there",
 }
 

@@ -72,7 +72,7 @@ func ParseRecord(record []byte, now time.Time, skew time.Duration) (*Answer, err
 		return nil, errors.New("record: asked in the future, or never")
 	}
 	issuer, claims := string(rest[:n]), string(rest[n:])
-	a, err := ParseAnswer([]byte(claims), Evidence{Issuer: issuer, Asked: now.Add(-since), Age: age, MaxAge: bound, Leeway: leeway})
+	a, err := parseAnswer([]byte(claims), Evidence{Issuer: issuer, Asked: now.Add(-since), Age: age, MaxAge: bound, Leeway: leeway}, false)
 	if err != nil {
 		return nil, err
 	}
