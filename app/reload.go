@@ -256,7 +256,7 @@ func (a *App) client(is *Issuer, logger *slog.Logger) (*client, error) {
 	var err error
 	c := is.config(logger)
 	c.Observe = a.metrics.Asked(is.Name)
-	if next.Client, next.keys, err = is.connect(c, a.metrics.KeysFetched(is.Name), logger); err != nil {
+	if next.Client, next.keys, err = is.connect(c, a.metrics.KeysFetched(is.Name, is.JWT.KeysMaxAge), logger); err != nil {
 		return next, err
 	}
 	next.source, next.protection, err = is.protect(next.Client, next.keys, storm{a.canaryOf(is.Name), a.recent.explained(is.Name, is.Storm.AtLeast)}, logger)

@@ -59,6 +59,7 @@ type Metrics struct {
 	degraded  *prometheus.CounterVec
 	fetches   *prometheus.CounterVec
 	fetched   *prometheus.GaugeVec
+	believed  *prometheus.GaugeVec
 	headers   *prometheus.CounterVec
 	dropped   prometheus.Counter
 	info      *prometheus.GaugeVec
@@ -91,6 +92,8 @@ func NewMetrics(c MetricsConfig) *Metrics {
 			Help: "Fetches of an issuer's key set, by what came of it: ok or unavailable."}, []string{"issuer", "outcome"}),
 		fetched: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "watchword_keys_fetched_timestamp_seconds",
 			Help: "When an issuer's key set was last fetched, by our clock; it verifies nothing once it is keys_max_age old."}, []string{"issuer"}),
+		believed: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "watchword_keys_max_age_seconds",
+			Help: "How old an issuer's key set may become and still verify: keys_max_age."}, []string{"issuer"}),
 		headers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_identity_headers_dropped_total",
 			Help: "Identity headers sent empty because the claim cannot be one: neither text, number, boolean nor list of texts, or not printable ASCII."}, []string{"header"}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "watchword_decision_log_dropped_total",
@@ -100,7 +103,7 @@ func NewMetrics(c MetricsConfig) *Metrics {
 		loaded: prometheus.NewGauge(prometheus.GaugeOpts{Name: "watchword_config_last_load_successful",
 			Help: "1, or 0 if the configuration was last found to be bad, so that the one before it still serves."}),
 	}
-	m.registry.MustRegister(m.decisions, m.ages, m.requests, m.seconds, m.degraded, m.fetches, m.fetched, m.headers, m.dropped, m.info, m.loaded,
+	m.registry.MustRegister(m.decisions, m.ages, m.requests, m.seconds, m.degraded, m.fetches, m.fetched, m.believed, m.headers, m.dropped, m.info, m.loaded,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	if c.Cache != nil {
 		m.registry.MustRegister(newCacheCollector(c.Cache))
@@ -160,10 +163,12 @@ func (m *Metrics) asked(issuer, outcome string, took time.Duration) {
 	m.seconds.WithLabelValues(issuer).Observe(took.Seconds())
 }
 
-// KeysFetched returns what a jose.KeysConfig.Observe is: it counts the fetches of the key set of that issuer.
-func (m *Metrics) KeysFetched(issuer string) func(outcome string, keys int) {
+// KeysFetched returns what a jose.KeysConfig.Observe is: it counts the fetches of the key set of that issuer, which is
+// believed for maxAge.
+func (m *Metrics) KeysFetched(issuer string, maxAge time.Duration) func(outcome string, keys int) {
 	issuer = label(issuer)
 	return func(outcome string, _ int) {
+		m.believed.WithLabelValues(issuer).Set(maxAge.Seconds())
 		m.fetches.WithLabelValues(issuer, label(outcome)).Inc()
 		if outcome == "ok" {
 			m.fetched.WithLabelValues(issuer).SetToCurrentTime()

@@ -39,7 +39,7 @@ func used(t testing.TB) *Metrics {
 		m.Observe(watchword.Request{Door: "forward_auth"}, d, 0)
 	}
 	ask(t, m, answer(t, `{"active":true}`), nil)
-	m.KeysFetched("main")("ok", 1)
+	m.KeysFetched("main", time.Minute)("ok", 1)
 	m.HeaderDropped("X-Auth-Subject")
 	m.Configured("c0ffee")
 	m.dropped.Inc()
