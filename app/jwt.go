@@ -113,21 +113,26 @@ func (c *Config) checkJWT(r *reader, path string, is *Issuer) {
 }
 
 // checkReach finds bounds that no source can meet, and the words that give up a bound where one could be kept. A
-// signature tells of the instant at which it was made, so where nobody can be asked every token is as old as itself.
+// signature tells of the instant at which it was made, so where nobody can be asked every token is as old as itself,
+// unless a feed that covers every kind of revocation says that nothing happened since.
 func (c *Config) checkReach(r *reader, path string, p *watchword.Policy) {
 	at := r.at(path + ".freshness.max_staleness")
 	if !r.has(at.path) && r.has("freshness.max_staleness") {
 		at = place{at.path, r.at("freshness.max_staleness").node}
 	}
+	feeds := c.covering()
 	for i := range c.Issuers {
 		is := &c.Issuers[i]
 		if len(p.Issuers) > 0 && !slices.Contains(p.Issuers, is.Name) {
 			continue
 		}
 		switch until := p.Freshness.MaxStaleness == watchword.UntilExpiry; {
-		case !until && !is.introspects():
+		case !until && !is.introspects() && feeds[is.Name] == "":
 			r.silent(at, fmt.Sprintf("cannot be met: issuer %s does not introspect, so nothing newer than a token's own signature can be had", is.Name),
-				"write max_staleness: until_expiry, which promises nothing, or accept only issuers that introspect")
+				"write max_staleness: until_expiry, which promises nothing, accept only issuers that introspect, or name a covering feed that covers everything")
+		case !until && !is.introspects() && p.Freshness.MaxStaleness == 0:
+			r.silent(at, fmt.Sprintf("is 0, and cannot be met: issuer %s does not introspect, and what its covering feed proves is always a little older", is.Name),
+				"write a duration above the feed's lag, such as 30s")
 		case until && is.introspects():
 			r.silent(at, fmt.Sprintf("is until_expiry, though issuer %s introspects and a bound could be kept", is.Name),
 				"write a duration, or accept only issuers whose introspection_endpoint is none")

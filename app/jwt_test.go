@@ -161,7 +161,7 @@ func TestServingVerifiesByItself(t *testing.T) {
 	}
 	w := httptest.NewRecorder()
 	r.metrics.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
-	for _, line := range []string{`watchword_keys_fetches_total{issuer="main",outcome="ok"} 1`, `watchword_keys_fetched_timestamp_seconds{issuer="main"}`,
+	for _, line := range []string{`watchword_keys_fetches_total{issuer="main",outcome="ok"} 1`, `watchword_keys_fetched_timestamp_seconds{issuer="main"}`, `watchword_keys_max_age_seconds{issuer="main"} 600`,
 		`source="jwt"} 3`, `watchword_lookups_total{result="hit"} 2`} {
 		if !strings.Contains(w.Body.String(), line) {
 			t.Errorf("no %s", line)
@@ -221,6 +221,62 @@ func TestBoundsThatNobodyCanMeet(t *testing.T) {
 	forward := change(t, alone, "    callers:\n      - {client_id: orders, client_secret: {env: ORDERS_SECRET}}\n", "    forward_caller_auth: true\n",
 		"    require", "    freshness: {max_staleness: until_expiry}\n    require")
 	refused(t, forward, "doors.introspection.forward_caller_auth", "needs an issuer that introspects")
+}
+
+// Where nobody can be asked, a finite bound needs a feed that covers everything; then the ledger's own coverage decides,
+// and a token whose feed has fallen silent is unavailable, not good.
+func TestCoveringFeedExtendsSignatures(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t)
+	file := func(covers, freshness string) string {
+		text := change(t, base, "    introspection_endpoint: https://as.example/introspect\n    client_auth: {method: none}\n",
+			"    issuer: "+s.URL+"\n    introspection_endpoint: none\n    skew: 0\n    settle: 0\n    covering: feed\n    jwt: {mode: local_first}\n")
+		return text + "  events:\n    listen: 127.0.0.1:8082\n    ssf: [{name: feed, issuer: main, transmitter: \"" + s.URL + "\", audience: a, path: /s, bearer: {env: B}, lag: 100ms, keys: [sub], covers: [" + covers + "]}]\n" +
+			"freshness: " + freshness + "\n"
+	}
+	all := strings.Join(covered, ", ")
+	for text, why := range map[string]string{file("logout", "{max_staleness: 30s}"): "does not introspect", file(all, "{max_staleness: 0}"): "always a little older"} {
+		ms := mistakes(t, text)
+		if len(ms) != 2 || ms[0].Path != "policies[0].freshness.max_staleness" || !strings.Contains(ms[0].Reason, why) {
+			t.Errorf("%v; want %s", ms, why)
+		}
+	}
+	accepted(t, file(all, "{max_staleness: until_expiry}"))
+	c := accepted(t, file(all, "{max_staleness: 1s, max_age: 1h}"))
+	source, shapes, err := c.sources(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger, err := revocation.New(revocation.Config{Issuers: c.ledgerIssuers()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ledger.Close() }()
+	v, err := watchword.New(watchword.Config{Source: source, Issuers: shapes, Routes: c.Policies, Ledger: ledger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(token string) watchword.Reason {
+		return v.Verify(t.Context(), watchword.Request{Token: watchword.Token(token)}).Reason
+	}
+	token, before := s.token("at+jwt", -2*time.Second, ""), s.token("at+jwt", time.Minute, "")
+	until(t, func() bool { return ask(token) == watchword.OK }) // young by itself
+	until(t, func() bool { return ask(token) == watchword.CannotKnow })
+	proven := func() { ledger.Cover("main", time.Now()) }
+	until(t, func() bool { proven(); return ask(token) == watchword.OK })
+	if proven(); ask(before) != watchword.CannotKnow {
+		t.Error("a token from before the ledger began is extended")
+	}
+	until(t, func() bool { return ask(token) == watchword.CannotKnow }) // the feed is silent
+	until(t, func() bool { proven(); return ask(token) == watchword.OK })
+	if err := ledger.Apply(t.Context(), revocation.Event{Issuer: "main", Selector: revocation.Selector{Subject: "ann"}, Operator: true}); err != nil {
+		t.Fatal(err)
+	}
+	if proven(); ask(token) != watchword.Revoked {
+		t.Error("coverage revived what was revoked")
+	}
+	ledger.Gap("main", "test")
+	until(t, func() bool { proven(); return ask(token) != watchword.OK })
 }
 
 // An answer that other keys vouched for is another answer.
