@@ -137,6 +137,7 @@ func TestDamagedMiddle(t *testing.T) {
 		if err := os.WriteFile(path, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		//lint:ignore SA4006 it is closed below
 		if l, err := revocation.New(revocation.Config{Issuers: theMain, Folder: folder}); err == nil || !strings.Contains(err.Error(), path) {
 			t.Fatalf("byte %d flipped: %v", n, err)
 			_ = l.Close()

@@ -239,6 +239,7 @@ func TestIdentityOfASignal(t *testing.T) {
 		return r.Events[0].ID
 	}
 	one := set(caep+"session-revoked", ann, "")
+	//lint:ignore SA4000 the same twice, on purpose
 	if read(one) == "" || read(one) != read(one) || read(one) == read(strings.Replace(one, "j1", "j2", 1)) {
 		t.Error("an identity is empty, or not that of jti")
 	}

@@ -164,5 +164,3 @@ func check(t testing.TB, what string, w *httptest.ResponseRecorder, status int, 
 }
 
 const formType = "application/x-www-form-urlencoded"
-
-func drain(r io.Reader) string { b, _ := io.ReadAll(r); return string(b) }
