@@ -33,6 +33,7 @@ const (
 	fails
 	limits
 	refuses
+	closes
 )
 
 func newAuthority() (*authority, error) {
@@ -78,6 +79,8 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case hangs:
 		<-r.Context().Done()
 		return
+	case closes:
+		w.Header().Set("Connection", "close")
 	case refuses:
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
