@@ -243,6 +243,7 @@ type stopped struct{ error }
 // follow reads with one ordered consumer until something fails. The consumer shows holes of delivery itself; who the
 // stream is, and that it did not forget past us, is looked at whenever it begins anew and every second.
 func (r *reading) follow(ctx context.Context) error {
+	connection := r.log.conn.Stats().Reconnects
 	ask, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	if _, err := r.log.prepare(ask); err != nil {
@@ -282,6 +283,9 @@ func (r *reading) follow(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if r.log.conn.Stats().Reconnects != connection { // the consumer goes on, but perhaps in an older store
+			return errReconnected
+		}
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
@@ -316,8 +320,11 @@ func (r *reading) follow(ctx context.Context) error {
 	}
 }
 
-// errMoved ends a consumer whose place is no more.
-var errMoved = errors.New("nats: another stream, or an older state of it")
+// What ends a consumer: its place is no more, or must be shown anew.
+var (
+	errMoved       = errors.New("nats: another stream, or an older state of it")
+	errReconnected = errors.New("nats: connected anew")
+)
 
 // continuity shows that the stream is the one that was read and holds what follows, or is a gap.
 func (r *reading) continuity(ctx context.Context, stream jetstream.Stream) error {
