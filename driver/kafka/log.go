@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -198,29 +197,12 @@ func (l *Log) Read(ctx context.Context, from string, each func(revocation.Entry)
 			r.id, r.after, r.epoch = part[0], offset, int32(epoch)
 		}
 	}
-	for n := 0; ; n++ {
-		began := time.Now()
-		err := r.follow(ctx)
-		var mine *stopped
-		switch {
-		case errors.As(err, &mine):
-			return mine.error
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, kgo.ErrClientClosed):
+	return revocation.Follow(ctx, r.follow, func(err error) error {
+		if errors.Is(err, kgo.ErrClientClosed) {
 			return err
-		case time.Since(began) > 5*time.Second:
-			n = 0
 		}
-		d := min(50*time.Millisecond<<min(n, 10), 2*time.Second)
-		t := time.NewTimer(d/2 + time.Duration(rand.Float64()*float64(d/2)))
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
-		}
-	}
+		return nil
+	})
 }
 
 // reading is one Read: where it stands.
@@ -232,9 +214,6 @@ type reading struct {
 	after int64  // offset of the last message; -1: from the oldest
 	epoch int32  // its leader's
 }
-
-// stopped is an error of who reads.
-type stopped struct{ error }
 
 // follow reads with one client until something fails.
 func (r *reading) follow(ctx context.Context) error {
@@ -278,7 +257,7 @@ func (r *reading) follow(ctx context.Context) error {
 			r.after, r.epoch = m.Offset, m.LeaderEpoch
 			p := r.id + "/" + strconv.FormatInt(r.after, 10) + "/" + strconv.FormatInt(int64(r.epoch), 10)
 			if err := r.each(revocation.Entry{Position: p, Body: m.Value}); err != nil {
-				return &stopped{err}
+				return revocation.Final(err)
 			}
 		}
 	}

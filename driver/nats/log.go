@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -196,29 +195,12 @@ func (l *Log) Read(ctx context.Context, from string, each func(revocation.Entry)
 		r.id, r.digest = part[0], part[2]
 		r.after, _ = strconv.ParseUint(part[1], 10, 64)
 	}
-	for n := 0; ; n++ {
-		began := time.Now()
-		err := r.follow(ctx)
-		var mine *stopped
-		switch {
-		case errors.As(err, &mine):
-			return mine.error
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case l.conn.IsClosed():
+	return revocation.Follow(ctx, r.follow, func(_ error) error {
+		if l.conn.IsClosed() {
 			return errors.New("nats: closed")
-		case time.Since(began) > 5*time.Second:
-			n = 0
 		}
-		d := min(50*time.Millisecond<<min(n, 10), 2*time.Second)
-		t := time.NewTimer(d/2 + time.Duration(rand.Float64()*float64(d/2)))
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
-		}
-	}
+		return nil
+	})
 }
 
 // reading is one Read: where it stands.
@@ -236,9 +218,6 @@ func digest(body []byte) string {
 	sum := sha256.Sum256(body)
 	return hex.EncodeToString(sum[:8])
 }
-
-// stopped is an error of who reads.
-type stopped struct{ error }
 
 // follow reads with one ordered consumer until something fails. The consumer shows holes of delivery itself; who the
 // stream is, and that it did not forget past us, is looked at whenever it begins anew and every second.
@@ -315,7 +294,7 @@ func (r *reading) follow(ctx context.Context) error {
 			r.after, r.digest = at, digest(m.Data())
 		}
 		if err := r.each(revocation.Entry{Position: r.id + "/" + strconv.FormatUint(r.after, 10) + "/" + r.digest, Body: m.Data()}); err != nil {
-			return &stopped{err}
+			return revocation.Final(err)
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -142,24 +141,12 @@ func (l *Log) Read(ctx context.Context, from string, each func(revocation.Entry)
 	if r.id, r.after, known = strings.Cut(from, "/"); !known {
 		r.id, r.after = "", ""
 	}
-	for n := 0; ; n++ {
-		began := time.Now()
-		err := r.follow(ctx)
-		var mine *stopped
-		switch {
-		case errors.As(err, &mine):
-			return mine.error
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case l.isClosed():
+	return revocation.Follow(ctx, r.follow, func(_ error) error {
+		if l.isClosed() {
 			return errors.New("redis: closed")
-		case time.Since(began) > 5*time.Second:
-			n = 0
 		}
-		if err := sleep(ctx, pause(n, rand.Float64())); err != nil {
-			return err
-		}
-	}
+		return nil
+	})
 }
 
 // reading is one Read: where it stands.
@@ -170,9 +157,6 @@ type reading struct {
 	id    string // replication id of what was read; empty: nothing was
 	after string // id of the last message; empty: from the oldest
 }
-
-// stopped is an error of who reads.
-type stopped struct{ error }
 
 // follow reads on one connection until something fails.
 func (r *reading) follow(ctx context.Context) error {
@@ -208,7 +192,7 @@ func (r *reading) follow(ctx context.Context) error {
 		}
 		for _, m := range got[stream] {
 			if err := r.each(revocation.Entry{Position: r.id + "/" + m.ID, Body: []byte(m.FieldValues["b"])}); err != nil {
-				return &stopped{err}
+				return revocation.Final(err)
 			}
 			r.after = m.ID
 		}
