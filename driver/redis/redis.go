@@ -2,7 +2,6 @@
 package redis
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -96,16 +95,4 @@ func (c *Config) dial(adjust ...func(*rueidis.ClientOption)) (rueidis.Client, er
 func pause(n int, u float64) time.Duration {
 	d := min(50*time.Millisecond<<min(max(n, 0), 10), 2*time.Second)
 	return d/2 + time.Duration(u*float64(d/2))
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
