@@ -5,6 +5,8 @@
 //   https://jwt.example  a JWT, which this server does not introspect: 400 unsupported_token_type
 //   any other            opaque, with that aud
 //   none                 opaque, without aud
+// Or by the authorization code flow, where everybody who comes is ann, and has consented: this server ends the session,
+// and tells the clients that have a backchannel_logout_uri.
 import { createServer } from 'node:http'
 
 import { Provider } from 'oidc-provider'
@@ -37,6 +39,15 @@ if (process.env.ENC_JWKS) { // the public key of a resource server to which answ
   }))
 }
 
+if (process.env.LOGOUT_URI) { // where the end of a session is announced: by its sid, or by its subject only
+  for (const [id, session] of [['app', true], ['app-sub', false]]) {
+    clients.push(client(id, {
+      grant_types: ['authorization_code'], response_types: ['code'], redirect_uris: ['http://127.0.0.1/callback'], scope: 'openid',
+      backchannel_logout_uri: `${process.env.LOGOUT_URI}/${id}`, backchannel_logout_session_required: session,
+    }))
+  }
+}
+
 // On SIGUSR2 the server takes its resource servers for strangers, and on the next one it does so no more.
 let lies = false
 process.on('SIGUSR2', () => { lies = !lies })
@@ -46,10 +57,19 @@ server.listen(0, '127.0.0.1', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`
   const provider = new Provider(issuer, {
     clients,
-    scopes: scope.split(' '),
+    scopes: ['openid', ...scope.split(' ')],
     extraTokenClaims: (ctx, token) => (token.clientId === 'ann' ? { sub: 'ann' } : undefined),
+    findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+    loadExistingGrant: async (ctx) => {
+      const grant = new ctx.oidc.provider.Grant({ accountId: ctx.oidc.session.accountId, clientId: ctx.oidc.client.clientId })
+      grant.addOIDCScope('openid')
+      await grant.save()
+      return grant
+    },
+    fetch: (url, { dispatcher, ...options }) => fetch(url, options), // the one that comes refuses loopback
     ttl: { ClientCredentials: (ctx, token) => (token.clientId === 'brief' ? 3 : 300) },
     features: {
+      backchannelLogout: { enabled: true },
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
       introspection: { enabled: true, allowedPolicy: (ctx, caller) => !lies && caller.clientId.startsWith('rs') },
@@ -64,6 +84,10 @@ server.listen(0, '127.0.0.1', () => {
       },
     },
   })
-  server.on('request', provider.callback())
+  const callback = provider.callback()
+  server.on('request', (req, res) => {
+    if (!req.url.startsWith('/interaction/')) return callback(req, res)
+    provider.interactionFinished(req, res, { login: { accountId: 'ann' } }).catch((e) => { res.statusCode = 500; res.end(e.message) })
+  })
   console.log(JSON.stringify({ issuer }))
 })
