@@ -193,10 +193,11 @@ func (a *App) openBus(c *Config, logger *slog.Logger) error {
 		},
 		Life: func(e *revocation.Event) time.Time { return a.configured(c).life(e) },
 		Watch: revocation.FleetWatch{
-			Lag: func(d time.Duration) { a.metrics.Lag(busFeed, d) },
-			Gap: func(issuer, why string) {
-				a.metrics.Gap(busFeed)
-				logger.Warn("the bus may have missed something", "issuer", issuer, "why", why)
+			Lag:   func(d time.Duration) { a.metrics.Lag(busFeed, d) },
+			Ahead: func(d time.Duration) { a.metrics.Ahead(busFeed, d) },
+			Gap: func(issuer string, kind revocation.GapKind, why string) {
+				a.metrics.Gap(busFeed, string(kind))
+				logger.Warn("the bus may have missed something", "issuer", issuer, "kind", kind, "why", why)
 			},
 			Message: func(outcome string) { a.metrics.Message(busFeed, outcome) },
 			Warn:    func(what string, err error) { logger.Warn("bus: "+what, "error", err) },

@@ -87,7 +87,7 @@ func (c *Config) canary(n *Canary, ask *issuer.Client, v *watchword.Verifier, m 
 		return nil, err
 	}
 	config := issuer.CanaryConfig{Issuer: n.Issuer, Ask: ask, Client: own, TokenEndpoint: n.TokenEndpoint, Scope: n.Scope, Every: n.Every, RevokeEvery: n.RevokeEvery,
-		Patience: c.Freshness.Covered() + time.Minute, Logger: logger, Looked: m.CanaryLooked(n.Issuer), Refused: m.CanaryRefused(n.Issuer)}
+		Patience: c.Freshness.Covered() + time.Minute, Settle: is.Settle, MaxStaleness: c.Freshness.MaxStaleness, Logger: logger, Broken: m.CanaryBroken(n.Issuer), Looked: m.CanaryLooked(n.Issuer), Refused: m.CanaryRefused(n.Issuer)}
 	if n.RevokeEvery > 0 {
 		config.Verify = func(ctx context.Context, t watchword.Token) watchword.Decision {
 			return v.Verify(ctx, watchword.Request{Door: "canary", Caller: canaryPolicy(n.Issuer), Token: t, Peer: "canary"})

@@ -62,8 +62,13 @@ func (a *App) openLedger(c *Config, logger *slog.Logger) (err error) {
 			a.metrics.Revocation(e, outcome)
 			if outcome == revocation.Applied {
 				a.recent.heard(e)
+				if feed := a.configured(c).disproves(e, a.ledger.Coverage(e.Issuer)); feed != "" {
+					a.metrics.Disproven(feed)
+					logger.Error("a covering feed brought an event after it had proven that nothing of that time was missing", "feed", feed, "issuer", e.Issuer)
+				}
 			}
-		}})
+		},
+		Jumped: func(by time.Duration) { a.metrics.ClockJumped(by) }})
 	a.publisher = a.ledger
 	return err
 }
@@ -103,16 +108,30 @@ func (c *Config) covering() map[string]string {
 	return all
 }
 
+// disproves is the covering feed that claimed, by proven, to have brought everything of a time of which it brings e only
+// now; empty: none did. Clocks that differ and whole seconds do not count.
+func (c *Config) disproves(e *revocation.Event, proven watchword.Coverage) (feed string) {
+	is := c.issuerNamed(e.Issuer)
+	if is == nil || e.Way != "ssf" || e.At.IsZero() || proven.Through.IsZero() {
+		return ""
+	}
+	sigma := time.Second + is.Skew
+	if e.At.Add(-sigma).After(proven.Since) && e.At.Add(sigma).Before(proven.Through) {
+		return c.covering()[e.Issuer]
+	}
+	return ""
+}
+
 // counted is a Publisher whose gaps are counted.
 type counted struct {
 	revocation.Publisher
 	feeds map[string]string // by issuer
-	gap   func(feed string)
+	gap   func(feed, kind string)
 }
 
 // Lapse counts the gap and forwards it.
 func (c counted) Lapse(ctx context.Context, issuer, why string) error {
-	c.gap(c.feeds[issuer])
+	c.gap(c.feeds[issuer], observe.GapStream)
 	return c.Publisher.Lapse(ctx, issuer, why)
 }
 

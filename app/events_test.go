@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +19,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/watchword-dev/watchword/observe"
+	"github.com/watchword-dev/watchword/revocation"
 )
 
 // home is an authorization server that introspects, revokes and signs. Every token that it knows is ann's, at client
@@ -266,7 +271,7 @@ func TestEventsDoor(t *testing.T) {
 	r.err.await(t, "an operator revoked")
 	_, metrics := r.get("admin", "/metrics")
 	for _, want := range []string{`watchword_revocation_events_total{effect="revalidate",issuer="main",outcome="applied",way="webhook"} 1`,
-		`watchword_revocation_events_total{effect="none",issuer="main",outcome="refused",way="ssf"} 3`, `watchword_feed_gaps_total{feed="ssf-main"} 3`,
+		`watchword_revocation_events_total{effect="none",issuer="main",outcome="refused",way="ssf"} 3`, `watchword_feed_gaps_total{feed="ssf-main",kind="stream"} 3`,
 		`watchword_feed_through_age_seconds{feed="ssf-main"}`, `watchword_revocation_enforcement_seconds_count{stage="heard"}`} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("no %s in\n%s", want, grep(metrics, "revocation|feed"))
@@ -324,4 +329,47 @@ func TestMistakesOfWaysIn(t *testing.T) {
 	if len(c.covering()) != 0 || !strings.Contains(strings.Join(c.Warnings(), "\n"), "does not cover token, user, client") {
 		t.Errorf("a feed that does not cover everything extends: %v", c.Warnings())
 	}
+}
+
+// A covering feed is disproven by an event of a time for which it had proven that nothing was missing.
+func TestACoveringFeedIsDisproven(t *testing.T) {
+	t.Parallel()
+	c := accepted(t, `issuers: [{name: main, issuer: "https://as.example", introspection_endpoint: "https://as.example/i", client_auth: {method: none}, covering: s}]
+doors:
+  introspection: {listen: "127.0.0.1:1", callers: [{client_id: a, client_secret: {env: A}}]}
+  events: {listen: "127.0.0.1:2", ssf: [{name: s, issuer: main, transmitter: "https://as.example", audience: a, path: /s, bearer: {env: B}, lag: 1s, covers: [logout, token, user, client], keys: [sub]}]}
+`)
+	synctest.Test(t, func(t *testing.T) {
+		a := &App{metrics: observe.NewMetrics(observe.MetricsConfig{})}
+		if err := a.openLedger(c, slog.New(slog.DiscardHandler)); err != nil {
+			t.Fatal(err)
+		}
+		defer a.ledger.Close()
+		began := time.Now()
+		time.Sleep(10 * time.Minute)
+		proven := time.Now()
+		a.ledger.Cover("main", proven)
+		for n, test := range []struct {
+			name string
+			e    revocation.Event
+			want bool
+		}{
+			{"after the proof", revocation.Event{Way: "ssf", At: proven}, false},
+			{"from before the last gap", revocation.Event{Way: "ssf", At: began.Add(-time.Minute)}, false},
+			{"by another way", revocation.Event{Way: "webhook", At: began.Add(5 * time.Minute)}, false},
+			{"that does not say when", revocation.Event{Way: "ssf"}, false},
+			{"of the time that was proven", revocation.Event{Way: "ssf", At: began.Add(5 * time.Minute)}, true},
+		} {
+			e := test.e
+			e.Issuer, e.ID, e.Heard, e.Selector = "main", fmt.Sprint(n), time.Now(), revocation.Selector{Subject: fmt.Sprint("ann", n)}
+			if err := a.ledger.Apply(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+			w := httptest.NewRecorder()
+			a.metrics.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+			if got := strings.Contains(w.Body.String(), `watchword_feed_disproven_total{feed="s"} 1`); got != test.want {
+				t.Errorf("an event %s: %v", test.name, got)
+			}
+		}
+	})
 }

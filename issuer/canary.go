@@ -26,10 +26,13 @@ type CanaryConfig struct {
 	Every              time.Duration                         // between two looks at the token that lives; zero: 10s
 	RevokeEvery        time.Duration                         // between two revocations; zero: 5m
 	Patience           time.Duration                         // a revoked token that is still accepted after this is overdue; zero: a minute
+	Settle             time.Duration                         // by which the server's own introspection must call a revoked token inactive
+	MaxStaleness       time.Duration                         // how much longer Verify may accept it while the server answers
 
 	Verify  func(context.Context, watchword.Token) watchword.Decision // as doors decide; required with RevocationEndpoint
 	Looked  func(outcome string)                                      // told of every look: alive, lying or unknown; nil: nobody is
 	Refused func(took time.Duration, overdue bool)                    // told how long a revoked token was accepted; nil: nobody is
+	Broken  func(what string)                                         // told what proved untrue: unsettled (Settle), late (accepted after both); nil: nobody is
 	Logger  *slog.Logger                                              // nil: nobody hears
 }
 
@@ -62,7 +65,7 @@ func NewCanary(c CanaryConfig) (*Canary, error) {
 		}
 	}
 	wrong(c.Ask == nil || c.Client == nil, "nobody can ask")
-	wrong(c.Every < 0 || c.RevokeEvery < 0 || c.Patience < 0, "a duration is negative")
+	wrong(c.Every < 0 || c.RevokeEvery < 0 || c.Patience < 0 || c.Settle < 0 || c.MaxStaleness < 0, "a duration is negative")
 	if _, err := endpoint(c.TokenEndpoint); err != nil {
 		wrong(true, "token_endpoint "+err.Error())
 	}
@@ -83,6 +86,9 @@ func NewCanary(c CanaryConfig) (*Canary, error) {
 	}
 	if c.Refused == nil {
 		c.Refused = func(time.Duration, bool) {}
+	}
+	if c.Broken == nil {
+		c.Broken = func(string) {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -254,7 +260,10 @@ func (c *Canary) measure(ctx context.Context) error {
 	if status != http.StatusOK {
 		return fmt.Errorf("revocation_endpoint: status %d", status)
 	}
-	revoked := time.Now()
+	revoked, late := time.Now(), false
+	var settling sync.WaitGroup
+	defer settling.Wait()
+	settling.Go(func() { c.settles(ctx, t) })
 	for {
 		at := time.Now()
 		d := c.config.Verify(ctx, t)
@@ -269,6 +278,9 @@ func (c *Canary) measure(ctx context.Context) error {
 			c.config.Refused(took, true)
 			c.config.Logger.LogAttrs(ctx, slog.LevelError, "a revoked token is not refused", slog.String("issuer", c.config.Issuer), slog.Duration("after", took))
 			return nil
+		case !late && d.Allowed() && d.Degraded == watchword.Whole && took-c.config.Settle > c.config.MaxStaleness:
+			late = true
+			c.broken(ctx, "late", "a revoked token is accepted for longer than settle and max_staleness")
 		}
 		pause := pollQuickly
 		if took > time.Second {
@@ -279,4 +291,21 @@ func (c *Canary) measure(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// settles asks the server itself about a token that it revoked just now, when its introspection must know of that.
+func (c *Canary) settles(ctx context.Context, revoked watchword.Token) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(c.config.Settle):
+	}
+	if a, err := c.ask(ctx, revoked); err == nil && a.Active() {
+		c.broken(ctx, "unsettled", "introspection calls a revoked token active for longer than settle")
+	}
+}
+
+func (c *Canary) broken(ctx context.Context, what, text string) {
+	c.config.Broken(what)
+	c.config.Logger.LogAttrs(ctx, slog.LevelError, text, slog.String("issuer", c.config.Issuer))
 }

@@ -25,6 +25,7 @@ type nest struct {
 	down    bool
 	refuses bool // gives no token
 	asked   int
+	lag     time.Duration // of introspection behind a revocation
 }
 
 func (n *nest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -41,7 +42,12 @@ func (n *nest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		n.issued++
 		writeJSON(w, 200, fmt.Sprintf(`{"access_token":"%s%d","token_type":"Bearer","expires_in":3600,"scope":%q}`, canary, n.issued, r.PostForm.Get("scope")))
 	case r.URL.Path == "/revoke":
-		n.dead[r.PostForm.Get("token")] = true
+		gone := r.PostForm.Get("token")
+		if n.lag == 0 {
+			n.dead[gone] = true
+		} else {
+			time.AfterFunc(n.lag, func() { n.set(func() { n.dead[gone] = true }) })
+		}
 		_, _ = io.WriteString(w, "")
 	case n.down:
 		status(503)(w, r)
@@ -236,5 +242,54 @@ func TestCAU03PostTriesTheOtherSecretOnceAndShowsNothing(t *testing.T) {
 	c = client(t, "http://127.0.0.1:1", soon)
 	if _, _, err := c.Post(t.Context(), "http://127.0.0.1:1/token", url.Values{"token": {canary}}); err == nil || strings.Contains(err.Error(), "CANARY") {
 		t.Errorf("%v", err)
+	}
+}
+
+// What a canary shows to be untrue: introspection that lags longer than settle (A1), and a token that is accepted
+// beyond both bounds though the server knows better (A4, A5).
+func TestCanaryTellsWhatIsUntrue(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		lag, extended time.Duration // of introspection; how long a feed keeps an answer
+		degraded      watchword.Degradation
+		want          string
+	}{
+		"all is true":                {time.Second, 2 * time.Second, watchword.Whole, ""},
+		"introspection lags":         {6 * time.Second, 0, watchword.Whole, "unsettled"},
+		"a feed extends what is not": {0, 20 * time.Second, watchword.Whole, "late"},
+		"both":                       {20 * time.Second, 0, watchword.Whole, "unsettled late"},
+		"the server is down":         {0, 20 * time.Second, watchword.ServedStale, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := &nest{lag: test.lag}
+			var mu sync.Mutex
+			var got []string
+			edit := func(c *CanaryConfig) {
+				ask, began := c.Ask, time.Time{}
+				c.RevocationEndpoint = func(context.Context) (string, error) { return "http://localhost/revoke", nil }
+				c.RevokeEvery, c.Patience, c.Settle, c.MaxStaleness = time.Hour, time.Minute, 5*time.Second, 3*time.Second
+				c.Verify = func(ctx context.Context, tok watchword.Token) watchword.Decision {
+					if began.IsZero() {
+						began = time.Now()
+					}
+					a, err := ask.Introspect(ctx, watchword.Query{Token: tok, Issuer: "main", At: time.Now()})
+					if err == nil && (a.Active() || time.Since(began) < test.extended) {
+						return watchword.Decision{Answer: a, Degraded: test.degraded}
+					}
+					return watchword.Decision{Reason: watchword.Inactive}
+				}
+				c.Broken = func(what string) { mu.Lock(); got = append(got, what); mu.Unlock() }
+			}
+			hatch(t, n, edit, func(*Canary) {
+				time.Sleep(30 * time.Second)
+				synctest.Wait()
+				mu.Lock()
+				defer mu.Unlock()
+				if words := strings.Join(got, " "); words != test.want {
+					t.Errorf("%q, want %q", words, test.want)
+				}
+			})
+		})
 	}
 }

@@ -11,6 +11,7 @@ type canaries struct {
 	looks   *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 	overdue *prometheus.CounterVec
+	broken  *prometheus.CounterVec
 }
 
 func newCanaries(registry *prometheus.Registry) *canaries {
@@ -24,7 +25,9 @@ func newCanaries(registry *prometheus.Registry) *canaries {
 		overdue: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_canary_overdue_total",
 			Help: "Revoked tokens of our own that were still accepted past every bound."}, []string{"issuer"}),
 	}
-	registry.MustRegister(c.looks, c.seconds, c.overdue)
+	c.broken = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_canary_broken_total",
+		Help: "What tokens of our own showed to be untrue: unsettled (introspection called one active longer than settle after its revocation), late (one was accepted longer than settle and max_staleness after it)."}, []string{"issuer", "what"})
+	registry.MustRegister(c.looks, c.seconds, c.overdue, c.broken)
 	return c
 }
 
@@ -45,4 +48,13 @@ func (m *Metrics) CanaryRefused(issuer string) func(took time.Duration, overdue 
 			late.Inc()
 		}
 	}
+}
+
+// CanaryBroken returns what an issuer.CanaryConfig.Broken is.
+func (m *Metrics) CanaryBroken(issuer string) func(what string) {
+	issuer = label(issuer)
+	for _, what := range []string{"unsettled", "late"} {
+		m.canaries.broken.WithLabelValues(issuer, what) // shown while zero, as in pages
+	}
+	return func(what string) { m.canaries.broken.WithLabelValues(issuer, label(what)).Inc() }
 }

@@ -83,6 +83,10 @@ func words() map[string][]string {
 		"outcome": {"ok", "inactive", "caller_rejected"},
 		"result":  {"hit", "miss", "joined", "stale", "inactive", "refresh", "throttled"},
 	}
+	w["kind"] = []string{GapStream, string(revocation.GapStart), string(revocation.GapLog), string(revocation.GapMissing), string(revocation.GapUnread),
+		string(revocation.GapClock), string(revocation.GapSilent), string(revocation.GapTold), "stale", "allow", "unknown", "hold"}
+	w["what"] = []string{"unsettled", "late"}
+	w["outcome of a message"] = []string{"applied", "own", "duplicate", "stranger", "foreign", "unreadable", "refused"}
 	w["outcome of a look"] = []string{"alive", "lying", "unknown"}
 	w["outcome of a revocation"] = []string{"repeated", "ignored", "unfit", "refused", "failed"}
 	for o := revocation.Applied; o <= revocation.Full; o++ {
@@ -104,7 +108,7 @@ func words() map[string][]string {
 func TestOBS01AlertsAndPagesAskForWhatExists(t *testing.T) {
 	t.Parallel()
 	real, known := shown(t), words()
-	for _, path := range []string{"deploy/prometheus/alerts.yaml", "deploy/prometheus/alerts_test.yaml", "docs/metrics.md", "docs/runbooks.md"} {
+	for _, path := range []string{"deploy/prometheus/alerts.yaml", "deploy/prometheus/alerts_test.yaml", "docs/metrics.md", "docs/runbooks.md", "docs/assumptions.md", "docs/revocation.md", "docs/outages.md"} {
 		body := page(t, path)
 		for _, found := range selector.FindAllStringSubmatch(body, -1) {
 			name := found[1]
@@ -123,6 +127,8 @@ func TestOBS01AlertsAndPagesAskForWhatExists(t *testing.T) {
 				switch {
 				case label == "outcome" && name == "watchword_revocation_events_total":
 					label = "outcome of a revocation"
+				case label == "outcome" && name == "watchword_feed_messages_total":
+					label = "outcome of a message"
 				case label == "outcome" && name == "watchword_canary_looks_total":
 					label = "outcome of a look"
 				}
@@ -144,6 +150,24 @@ func TestOBS01AlertsAndPagesAskForWhatExists(t *testing.T) {
 				t.Errorf("alerts group by %s, which is no label", label)
 			}
 		}
+	}
+}
+
+// Every assumption has its number, in order, and a metric of ours that shows it broken.
+func TestEveryAssumptionHasAMetric(t *testing.T) {
+	t.Parallel()
+	n := 0
+	for line := range strings.Lines(page(t, "docs/assumptions.md")) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 6 || !strings.HasPrefix(cells[1], " A") {
+			continue
+		}
+		if n++; strings.TrimSpace(cells[1]) != fmt.Sprintf("A%d", n) || !selector.MatchString(cells[4]) {
+			t.Errorf("row %d: %s", n, line)
+		}
+	}
+	if n < 5 {
+		t.Errorf("%d assumptions", n)
 	}
 }
 

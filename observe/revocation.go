@@ -13,6 +13,9 @@ type revocations struct {
 	events  *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
 	gaps    *prometheus.CounterVec
+	wrong   *prometheus.CounterVec
+	ahead   *prometheus.GaugeVec
+	jumps   prometheus.Counter
 	lag     *prometheus.GaugeVec
 	bus     *prometheus.CounterVec
 	age     *prometheus.Desc
@@ -28,7 +31,13 @@ func newRevocations(registry *prometheus.Registry, proven func() map[string]time
 			Buckets:                     []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"stage"}),
 		gaps: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_feed_gaps_total",
-			Help: "How often a covering feed may have missed something, so that it extends nothing that was asked before."}, []string{"feed"}),
+			Help: "How often a covering feed may have missed something, so that it extends nothing that was asked before, by what tells it."}, []string{"feed", "kind"}),
+		wrong: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_feed_disproven_total",
+			Help: "Events that a covering feed brought after it had proven that there was nothing of their time that it had not brought."}, []string{"feed"}),
+		ahead: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "watchword_feed_clock_ahead_seconds",
+			Help: "By how much at least the clock of another node, the one that is furthest ahead, differs from that of this node. 0: none is known to be ahead."}, []string{"feed"}),
+		jumps: prometheus.NewCounter(prometheus.CounterOpts{Name: "watchword_clock_jumps_total",
+			Help: "How often a clock of this host jumped, or the host slept, by more than a second: everything is asked for again."}),
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "watchword_feed_lag_seconds",
 			Help: "How long the last beat of this node took through the bus and back. It proves the bus, and nothing about an authorization server."}, []string{"feed"}),
 		bus: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_feed_messages_total",
@@ -36,7 +45,7 @@ func newRevocations(registry *prometheus.Registry, proven func() map[string]time
 		age: prometheus.NewDesc("watchword_feed_through_age_seconds",
 			"How long ago it was until when a covering feed proves every revocation to be in force here. Absent: it proved nothing yet.", []string{"feed"}, nil),
 	}
-	registry.MustRegister(r.events, r.seconds, r.gaps, r.lag, r.bus)
+	registry.MustRegister(r.events, r.seconds, r.gaps, r.wrong, r.ahead, r.jumps, r.lag, r.bus)
 	if proven != nil {
 		registry.MustRegister(r)
 	}
@@ -77,12 +86,29 @@ func (m *Metrics) Revocation(e *revocation.Event, outcome revocation.Outcome) {
 // Covering shows the covering feeds of a configuration while they have had no gap.
 func (m *Metrics) Covering(feeds ...string) {
 	for _, feed := range feeds {
-		m.revocations.gaps.WithLabelValues(label(feed))
+		m.revocations.gaps.WithLabelValues(label(feed), GapStream)
+		m.revocations.wrong.WithLabelValues(label(feed))
 	}
 }
 
-// Gap counts a gap of a covering feed.
-func (m *Metrics) Gap(feed string) { m.revocations.gaps.WithLabelValues(label(feed)).Inc() }
+// GapStream is the kind of a gap in what one transmitter sends; those of a bus are of package revocation.
+const GapStream = "stream"
+
+// Gap counts a gap of a covering feed, or of the bus.
+func (m *Metrics) Gap(feed, kind string) {
+	m.revocations.gaps.WithLabelValues(label(feed), label(kind)).Inc()
+}
+
+// Disproven counts an event of a covering feed that came after the proof that it had come.
+func (m *Metrics) Disproven(feed string) { m.revocations.wrong.WithLabelValues(label(feed)).Inc() }
+
+// Ahead is by how much at least the clock of another node of a bus is ahead of ours.
+func (m *Metrics) Ahead(feed string, d time.Duration) {
+	m.revocations.ahead.WithLabelValues(label(feed)).Set(d.Seconds())
+}
+
+// ClockJumped counts a jump of our own clocks: what a revocation.Config.Jumped is.
+func (m *Metrics) ClockJumped(time.Duration) { m.revocations.jumps.Inc() }
 
 // Lag is how long a beat of this node took through a bus and back.
 func (m *Metrics) Lag(feed string, d time.Duration) {

@@ -47,13 +47,28 @@ type FleetConfig struct {
 
 // FleetWatch is told what happens. Any may be nil. They are called from several goroutines and must return at once.
 type FleetWatch struct {
-	Lag     func(d time.Duration)                // from our beat's leaving until we read it
-	Gap     func(issuer, why string)             // after Sink.Gap
-	Message func(outcome string)                 // applied, own, duplicate, stranger, foreign, unreadable, refused
-	Applied func(e *Event, heard time.Duration)  // an event of another node is in force here, so long after that node heard of it
-	Warn    func(what string, err error)         // for the log
-	Covered func(issuer string, until time.Time) // after Sink.Cover
+	Lag     func(d time.Duration)                         // from our beat's leaving until we read it
+	Ahead   func(d time.Duration)                         // with every beat of ours: by how much at least another node's clock is ahead of ours
+	Gap     func(issuer string, kind GapKind, why string) // after Sink.Gap
+	Message func(outcome string)                          // applied, own, duplicate, stranger, foreign, unreadable, refused
+	Applied func(e *Event, heard time.Duration)           // an event of another node is in force here, so long after that node heard of it
+	Warn    func(what string, err error)                  // for the log
+	Covered func(issuer string, until time.Time)          // after Sink.Cover
 }
+
+// GapKind is what tells of a gap: a metric label.
+type GapKind string
+
+// The kinds. GapLog and GapMissing say that the log may not have kept what it acknowledged.
+const (
+	GapStart   GapKind = "start"   // nothing was read before
+	GapLog     GapKind = "log"     // the log is another one, or no longer holds what it held
+	GapMissing GapKind = "missing" // a hole in what a node has sent, in a log that calls itself whole
+	GapUnread  GapKind = "unread"  // what a node sent cannot be read or applied here
+	GapClock   GapKind = "clock"   // the clock of a node is ahead by more than Skew
+	GapSilent  GapKind = "silent"  // a node that proved something says nothing more
+	GapTold    GapKind = "told"    // a feed of this node, or another node, says so
+)
 
 // Fleet makes one ledger of many: it is the Feed and the Publisher of a bus, over any Log. What is published is sealed,
 // numbered, durable in the log and, where it must outlive the log, kept beside it. What is read is applied in order, and
@@ -83,6 +98,7 @@ type node struct {
 	sequence uint64
 	beat     uint64               // f.beats when it was last read
 	through  map[string]time.Time // by issuer: its last proof
+	ahead    time.Duration        // by how much at least its clock is ahead of ours, by its last message
 }
 
 // NewFleet makes a Fleet. It opens nothing.
@@ -143,7 +159,7 @@ func (f *Fleet) await(why string) { f.ready.Store(&why) }
 // Run brings what the fleet knows to a Sink until ctx ends: what is kept, then the whole log, then what comes. A node is
 // another publisher each time, so a Fleet runs once.
 func (f *Fleet) Run(ctx context.Context, to Sink) error {
-	f.gap(to, "", "the node starts")
+	f.gap(to, "", GapStart, "the node starts")
 	f.await("the revocations kept in the bus are not read")
 	f.patiently(ctx, "the kept revocations cannot be read", func() error { return f.recall(ctx, to) })
 	f.await("the bus is not read to its end")
@@ -156,7 +172,7 @@ func (f *Fleet) Run(ctx context.Context, to Sink) error {
 			f.read(ctx, to, e.Body)
 			f.position = e.Position
 			return nil
-		}, func(why string) { f.gap(to, "", why) })
+		}, func(why string) { f.gap(to, "", GapLog, why) })
 	})
 	return ctx.Err()
 }
@@ -205,10 +221,10 @@ func (f *Fleet) beat(ctx context.Context) {
 	}
 }
 
-func (f *Fleet) gap(to Sink, issuer, why string) {
+func (f *Fleet) gap(to Sink, issuer string, kind GapKind, why string) {
 	to.Gap(issuer, why)
 	if f.c.Watch.Gap != nil {
-		f.c.Watch.Gap(issuer, why)
+		f.c.Watch.Gap(issuer, kind, why)
 	}
 }
 

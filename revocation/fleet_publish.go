@@ -72,7 +72,7 @@ func (f *Fleet) Prove(ctx context.Context, issuer string, through time.Time) err
 
 // Lapse is a gap here at once, and one everywhere: where the bus does not take it now, before anything later.
 func (f *Fleet) Lapse(ctx context.Context, issuer, why string) error {
-	f.gap(f.c.Sink, issuer, why)
+	f.gap(f.c.Sink, issuer, GapTold, why)
 	why = why[:min(len(why), MaxText)]
 	return f.append(ctx, &record{kind: kindLapse, issuer: issuer, why: why}, []Event{{Issuer: issuer}})
 }

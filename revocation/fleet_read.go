@@ -62,7 +62,7 @@ func (f *Fleet) read(ctx context.Context, to Sink, body []byte) {
 			delete(n.through, r.issuer)
 		}
 		if !own {
-			f.gap(to, r.issuer, r.why)
+			f.gap(to, r.issuer, GapTold, r.why)
 		}
 	case kindHello:
 		if own {
@@ -73,7 +73,8 @@ func (f *Fleet) read(ctx context.Context, to Sink, body []byte) {
 	}
 }
 
-// follow keeps the sequence of r's publisher, and reports whether r comes in its place. A hole is a gap.
+// follow keeps the sequence and the clock of r's publisher, and reports whether r comes in its place. A hole is a gap; at
+// the start a log may have forgotten what its oldest publishers sent first.
 func (f *Fleet) follow(to Sink, r *record) bool {
 	n := f.nodes[r.from]
 	if n == nil {
@@ -86,9 +87,13 @@ func (f *Fleet) follow(to Sink, r *record) bool {
 	case r.sequence <= n.sequence:
 		return false
 	case r.sequence > n.sequence+1:
-		f.gap(to, "", fmt.Sprintf("%d messages of a node are missing", r.sequence-n.sequence-1))
+		kind := GapMissing
+		if n.sequence == 0 && f.Ready() != nil {
+			kind = GapStart
+		}
+		f.gap(to, "", kind, fmt.Sprintf("%d messages of a node are missing", r.sequence-n.sequence-1))
 	}
-	n.sequence = r.sequence
+	n.sequence, n.ahead = r.sequence, max(0, time.Until(r.sent))
 	return true
 }
 
@@ -104,7 +109,7 @@ func (f *Fleet) forget(to Sink) {
 		}
 	}
 	if len(f.nodes[oldest].through) > 0 {
-		f.gap(to, "", "more nodes than are remembered")
+		f.gap(to, "", GapSilent, "more nodes than are remembered")
 	}
 	delete(f.nodes, oldest)
 }
@@ -126,7 +131,7 @@ func (f *Fleet) apply(ctx context.Context, to Sink, r *record) {
 	if err := to.Apply(ctx, events...); err != nil {
 		f.message("refused")
 		f.warn("an event of the bus could not be applied", err)
-		f.gap(to, "", "an event could not be applied")
+		f.gap(to, "", GapUnread, "an event could not be applied")
 		return
 	}
 	f.message("applied")
@@ -138,21 +143,20 @@ func (f *Fleet) apply(ctx context.Context, to Sink, r *record) {
 	}
 }
 
-// prove moves Through to what every node that proves has proven.
+// prove moves Through to what every node that proves has proven. A node whose clock is known to be ahead proves nothing.
 func (f *Fleet) prove(to Sink, r *record) {
 	if len(r.aliens) > 0 {
 		return
 	}
-	through := r.through
+	through, n := r.through, f.nodes[r.from]
 	if r.from != f.self {
 		through = through.Add(-f.c.Skew)
 	}
-	if through.After(time.Now()) {
+	if through.After(time.Now()) || n.ahead > f.c.Skew {
 		f.warn("a node proves what has not happened yet: its clock is ahead of ours", nil)
-		f.gap(to, r.issuer, "a clock is ahead")
+		f.gap(to, r.issuer, GapClock, "a clock is ahead")
 		return
 	}
-	n := f.nodes[r.from]
 	if n.through == nil {
 		n.through = map[string]time.Time{}
 	}
@@ -190,16 +194,24 @@ func (f *Fleet) ours(to Sink, r *record) {
 		f.c.Watch.Lag(max(0, time.Since(r.sent)))
 	}
 	f.ready.Store(nil)
+	ahead := time.Duration(0)
 	for _, n := range f.nodes {
-		if len(n.through) == 0 || f.beats-n.beat < silentBeats {
+		if f.beats-n.beat < silentBeats {
+			ahead = max(ahead, n.ahead)
+			continue
+		}
+		if len(n.through) == 0 {
 			continue
 		}
 		// What it was told and did not publish, others are told again; nothing asked before that is extended.
 		through := n.through
 		n.through = nil
 		for issuer := range through {
-			f.gap(to, issuer, "a node that proved coverage is silent")
+			f.gap(to, issuer, GapSilent, "a node that proved coverage is silent")
 		}
+	}
+	if f.c.Watch.Ahead != nil {
+		f.c.Watch.Ahead(ahead)
 	}
 }
 
@@ -207,7 +219,7 @@ func (f *Fleet) alien(to Sink, r *record) {
 	for _, issuer := range r.aliens {
 		f.message("foreign")
 		f.warn("a message about an issuer that this node does not know, or knows as another: give every node the same issuers", nil)
-		f.gap(to, issuer, "another node means another authorization server by that name")
+		f.gap(to, issuer, GapUnread, "another node means another authorization server by that name")
 	}
 }
 
@@ -223,5 +235,5 @@ func (f *Fleet) unreadable(to Sink, err error) {
 		f.message("unreadable")
 	}
 	f.warn("a message of the bus is not understood", err)
-	f.gap(to, "", err.Error())
+	f.gap(to, "", GapUnread, err.Error())
 }

@@ -24,6 +24,13 @@ type station struct {
 	heard  map[string]int
 	warned []string
 	lags   []time.Duration
+	kinds  map[revocation.GapKind]int
+}
+
+func (s *station) gaps(kind revocation.GapKind) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kinds[kind]
 }
 
 func (s *station) count(outcome string) int {
@@ -41,12 +48,13 @@ func fleetConfig(log revocation.Log) revocation.FleetConfig {
 
 func board(t *testing.T, log revocation.Log, change ...func(*revocation.FleetConfig)) *station {
 	t.Helper()
-	s := &station{sink: &feedtest.Sink{}, heard: map[string]int{}}
+	s := &station{sink: &feedtest.Sink{}, heard: map[string]int{}, kinds: map[revocation.GapKind]int{}}
 	c := fleetConfig(log)
 	c.Sink = s.sink
 	c.Watch = revocation.FleetWatch{
 		Message: func(o string) { s.mu.Lock(); s.heard[o]++; s.mu.Unlock() },
 		Warn:    func(what string, _ error) { s.mu.Lock(); s.warned = append(s.warned, what); s.mu.Unlock() },
+		Gap:     func(_ string, kind revocation.GapKind, _ string) { s.mu.Lock(); s.kinds[kind]++; s.mu.Unlock() },
 		Lag:     func(d time.Duration) { s.mu.Lock(); s.lags = append(s.lags, d); s.mu.Unlock() },
 	}
 	for _, f := range change {
@@ -373,6 +381,9 @@ func TestLapse(t *testing.T) {
 		synctest.Wait()
 		if b.sink.Gaps() == gaps {
 			t.Error("another log is no gap")
+		}
+		if b.gaps(revocation.GapUnread) != 1 || b.gaps(revocation.GapLog) != 1 || b.gaps(revocation.GapMissing) != 0 {
+			t.Errorf("kinds of gaps: %v", b.kinds)
 		}
 	})
 }

@@ -88,4 +88,7 @@ func (l *Ledger) jump(now time.Time, by time.Duration) {
 		}
 	}
 	l.gap("", "a clock jumped")
+	if l.config.Jumped != nil {
+		l.config.Jumped(by)
+	}
 }

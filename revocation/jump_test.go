@@ -158,3 +158,18 @@ func FuzzLog(f *testing.F) {
 		}
 	})
 }
+
+func TestAJumpIsTold(t *testing.T) {
+	t.Parallel()
+	var by []time.Duration
+	l, err := New(Config{Issuers: []Issuer{{Name: "main"}}, Jumped: func(d time.Duration) { by = append(by, d) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.clocks = clocks{time.Now(), time.Hour}
+	l.look(clocks{time.Now(), time.Hour})
+	l.look(clocks{time.Now(), 2 * time.Hour})
+	if len(by) != 1 || by[0] < 59*time.Minute {
+		t.Errorf("told %v", by)
+	}
+}

@@ -38,6 +38,7 @@ type Config struct {
 	Previous []Key  // of token ids that may still be held
 	Logger   *slog.Logger
 	Observe  func(e *Event, outcome Outcome)             // called for every event; must not block or keep e; nil: nobody
+	Jumped   func(by time.Duration)                      // called when a clock jumped by more than a second; nil: nobody
 	OnForget func(issuer string, n int, until time.Time) // called when n events of an issuer made room; nil: nobody
 }
 
