@@ -112,12 +112,11 @@ func (c *Config) covering() map[string]string {
 // now; empty: none did. Clocks that differ and whole seconds do not count.
 func (c *Config) disproves(e *revocation.Event, proven watchword.Coverage) (feed string) {
 	is := c.issuerNamed(e.Issuer)
-	if is == nil || e.Way != "ssf" || e.At.IsZero() || proven.Through.IsZero() {
+	if is == nil || e.Way != "ssf" || e.Who != c.covering()[e.Issuer] || e.At.IsZero() || proven.Through.IsZero() {
 		return ""
 	}
-	sigma := time.Second + is.Skew
-	if e.At.Add(-sigma).After(proven.Since) && e.At.Add(sigma).Before(proven.Through) {
-		return c.covering()[e.Issuer]
+	if sigma := time.Second + is.Skew; e.At.Add(-sigma).After(proven.Since) && e.At.Add(sigma).Before(proven.Through) {
+		return e.Who
 	}
 	return ""
 }

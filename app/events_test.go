@@ -354,11 +354,12 @@ doors:
 			e    revocation.Event
 			want bool
 		}{
-			{"after the proof", revocation.Event{Way: "ssf", At: proven}, false},
-			{"from before the last gap", revocation.Event{Way: "ssf", At: began.Add(-time.Minute)}, false},
-			{"by another way", revocation.Event{Way: "webhook", At: began.Add(5 * time.Minute)}, false},
-			{"that does not say when", revocation.Event{Way: "ssf"}, false},
-			{"of the time that was proven", revocation.Event{Way: "ssf", At: began.Add(5 * time.Minute)}, true},
+			{"after the proof", revocation.Event{Way: "ssf", Who: "s", At: proven}, false},
+			{"from before the last gap", revocation.Event{Way: "ssf", Who: "s", At: began.Add(-time.Minute)}, false},
+			{"of another stream", revocation.Event{Way: "ssf", Who: "t", At: began.Add(5 * time.Minute)}, false},
+			{"by another way", revocation.Event{Way: "webhook", Who: "s", At: began.Add(5 * time.Minute)}, false},
+			{"that does not say when", revocation.Event{Way: "ssf", Who: "s"}, false},
+			{"of the time that was proven", revocation.Event{Way: "ssf", Who: "s", At: began.Add(5 * time.Minute)}, true},
 		} {
 			e := test.e
 			e.Issuer, e.ID, e.Heard, e.Selector = "main", fmt.Sprint(n), time.Now(), revocation.Selector{Subject: fmt.Sprint("ann", n)}

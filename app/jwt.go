@@ -130,8 +130,8 @@ func (c *Config) checkReach(r *reader, path string, p *watchword.Policy) {
 		case !until && !is.introspects() && feeds[is.Name] == "":
 			r.silent(at, fmt.Sprintf("cannot be met: issuer %s does not introspect, so nothing newer than a token's own signature can be had", is.Name),
 				"write max_staleness: until_expiry, which promises nothing, accept only issuers that introspect, or name a covering feed that covers everything")
-		case !until && !is.introspects() && p.Freshness.MaxStaleness == 0:
-			r.silent(at, fmt.Sprintf("is 0, and cannot be met: issuer %s does not introspect, and what its covering feed proves is always a little older", is.Name),
+		case !until && !is.introspects() && p.Freshness.MaxStaleness <= c.stream(feeds[is.Name], is.Name).Lag:
+			r.silent(at, fmt.Sprintf("is %v, and cannot be met: issuer %s does not introspect, and what its covering feed proves is always older than its lag", p.Freshness.MaxStaleness, is.Name),
 				"write a duration above the feed's lag, such as 30s")
 		case until && is.introspects():
 			r.silent(at, fmt.Sprintf("is until_expiry, though issuer %s introspects and a bound could be kept", is.Name),

@@ -235,7 +235,7 @@ func TestCoveringFeedExtendsSignatures(t *testing.T) {
 			"freshness: " + freshness + "\n"
 	}
 	all := strings.Join(covered, ", ")
-	for text, why := range map[string]string{file("logout", "{max_staleness: 30s}"): "does not introspect", file(all, "{max_staleness: 0}"): "always a little older"} {
+	for text, why := range map[string]string{file("logout", "{max_staleness: 30s}"): "does not introspect", file(all, "{max_staleness: 0}"): "always older than its lag"} {
 		ms := mistakes(t, text)
 		if len(ms) != 2 || ms[0].Path != "policies[0].freshness.max_staleness" || !strings.Contains(ms[0].Reason, why) {
 			t.Errorf("%v; want %s", ms, why)

@@ -17,30 +17,39 @@ type configCmd struct {
 
 type configCheckCmd struct {
 	Config string `required:"" placeholder:"FILE" help:"The configuration file."`
-	JSON   bool   `name:"json" help:"Print mistakes and warnings as one JSON object."`
+	Tokens int64  `placeholder:"N" help:"How many tokens of an issuer are in use at once, to reckon what its authorization server must bear if its covering feed falls silent. Default: as many as cache.max_bytes holds, at 1 KiB each."`
+	JSON   bool   `name:"json" help:"Print what is found as one JSON object."`
 }
 
-// Run checks a file as `serve` would read it.
+// Run checks a file as `serve` would read it, and says what it promises, takes for granted and asks of the server.
 func (c *configCheckCmd) Run(e *env) error {
+	if c.Tokens < 0 {
+		return usageError{errors.New("--tokens cannot be negative")}
+	}
 	file, err := app.Parse(c.Config)
 	var mistakes app.Mistakes
 	if err != nil && !errors.As(err, &mistakes) {
 		return usageError{err}
 	}
-	var warnings []string
+	found := struct {
+		OK          bool             `json:"ok"`
+		Mistakes    app.Mistakes     `json:"mistakes"`
+		Warnings    []string         `json:"warnings"`
+		Promises    []string         `json:"promises"`
+		Assumptions []app.Assumption `json:"assumptions"` // docs/assumptions.md
+		Demands     []app.Demand     `json:"demands"`
+	}{err == nil, append(app.Mistakes{}, mistakes...), []string{}, []string{}, []app.Assumption{}, []app.Demand{}}
 	if file != nil {
-		warnings = file.Warnings()
+		found.Warnings = append(found.Warnings, file.Warnings()...)
+		found.Promises = append(found.Promises, file.Promises()...)
+		found.Assumptions = append(found.Assumptions, file.Assumptions()...)
+		found.Demands = append(found.Demands, file.Demands(c.Tokens)...)
 	}
 	if c.JSON {
-		out := struct {
-			OK       bool         `json:"ok"`
-			Mistakes app.Mistakes `json:"mistakes"`
-			Warnings []string     `json:"warnings"`
-		}{err == nil, append(app.Mistakes{}, mistakes...), append([]string{}, warnings...)}
-		if err := json.NewEncoder(e.stdout).Encode(out); err != nil {
+		if err := json.NewEncoder(e.stdout).Encode(found); err != nil {
 			return err
 		}
-		if out.OK {
+		if found.OK {
 			return nil
 		}
 		return exit(exitUsage)
@@ -48,8 +57,17 @@ func (c *configCheckCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range warnings {
+	for _, w := range found.Warnings {
 		fmt.Fprintln(e.stdout, "warning:", w)
+	}
+	for _, p := range found.Promises {
+		fmt.Fprintln(e.stdout, "promises", p)
+	}
+	for _, a := range found.Assumptions {
+		fmt.Fprintf(e.stdout, "assumes %s: %s\n", a.ID, a.Why)
+	}
+	for _, d := range found.Demands {
+		fmt.Fprint(e.stdout, d)
 	}
 	fmt.Fprintf(e.stdout, "%s is correct\n", c.Config)
 	return nil

@@ -299,6 +299,24 @@ func TestHelpVersionAndInit(t *testing.T) {
 	if status, out, stderr := command(t, "", nil, "config", "check", "--config", file); status != exitDone || !strings.Contains(out, "is correct") {
 		t.Errorf("what init prints is not correct: %d %s%s", status, out, stderr)
 	}
+	for _, want := range []string{"\npromises callers with credentials of their own: ", "max_staleness", "\nassumes A2: issuer ", "\nassumes A3: "} {
+		if _, out, _ := command(t, "", nil, "config", "check", "--config", file); !strings.Contains("\n"+out, want) {
+			t.Errorf("config check does not say %q:\n%s", want, out)
+		}
+	}
+	_, out, _ = command(t, "", nil, "config", "check", "--config", file, "--json", "--tokens", "1000")
+	var found struct {
+		OK                bool
+		Promises          []string
+		Assumptions       []struct{ ID, Why string }
+		Demands, Mistakes []any
+	}
+	if err := json.Unmarshal([]byte(out), &found); err != nil || !found.OK || len(found.Promises) == 0 || len(found.Assumptions) < 3 || found.Demands == nil || found.Mistakes == nil {
+		t.Errorf("config check --json: %v %s", err, out)
+	}
+	if status, _, _ := command(t, "", nil, "config", "check", "--config", file, "--tokens", "-1"); status != exitUsage {
+		t.Errorf("--tokens -1: %d", status)
+	}
 	if status, out, _ := command(t, "", nil, "config", "schema"); status != exitDone || !json.Valid([]byte(out)) {
 		t.Errorf("schema: %d", status)
 	}

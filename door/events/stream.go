@@ -163,6 +163,9 @@ func (s *stream) deliver(ctx context.Context, r *revocation.Reading) error {
 			return err
 		}
 	}
+	for i := range r.Events {
+		r.Events[i].Who = s.config.Name
+	}
 	return s.apply(ctx, r)
 }
 
