@@ -93,17 +93,24 @@ func (e *Event) Validate() error {
 	wrong(kinds > 1, "selects in more than one way: one token, or a selector, or the whole issuer")
 	wrong(e.Effect > Revalidate, "has an unknown effect")
 	wrong(len(e.ID) > MaxIDBytes, "id is longer than %d bytes", MaxIDBytes)
-	texts := map[string]string{"jti": e.JTI, "sub": e.Selector.Subject, "client": e.Selector.Client, "session": e.Selector.Session,
-		"tenant": e.Selector.Tenant, "who": e.Who, "why": e.Why, "way": e.Way}
-	names := 0
-	for name, value := range e.Selector.Other {
-		wrong(name == "" || value == "", "a declared selector has no name or no value")
-		texts[name] = value
-		names++
+	long := func(what, value string) {
+		if len(value) > MaxText {
+			wrong(true, "%s is longer than %d bytes", what, MaxText)
+		}
 	}
-	wrong(names > MaxSelectors, "names more than %d declared selectors", MaxSelectors)
-	for _, name := range slices.Sorted(maps.Keys(texts)) {
-		wrong(len(texts[name]) > MaxText, "%s is longer than %d bytes", name, MaxText)
+	long("client", e.Selector.Client)
+	long("jti", e.JTI)
+	long("session", e.Selector.Session)
+	long("sub", e.Selector.Subject)
+	long("tenant", e.Selector.Tenant)
+	long("way", e.Way)
+	long("who", e.Who)
+	long("why", e.Why)
+	wrong(len(e.Selector.Other) > MaxSelectors, "names more than %d declared selectors", MaxSelectors)
+	for _, name := range slices.Sorted(maps.Keys(e.Selector.Other)) {
+		value := e.Selector.Other[name]
+		wrong(name == "" || value == "", "a declared selector has no name or no value")
+		long(name, value)
 	}
 	return errors.Join(errs...)
 }

@@ -119,16 +119,17 @@ type journal struct {
 	lock   *os.File
 
 	mu       sync.Mutex
-	pending  [][]byte // payloads that are not written
-	appended int64    // lines, ever
+	pending  [][]byte      // payloads that are not written
+	appended int64         // lines, ever
+	durable  int64         // of appended
+	synced   chan struct{} // closed when the commit that goes on ends; nil: none does
 
-	sync    sync.Mutex // one writer of the file; taken before mu
-	file    file
-	bytes   int64
-	durable int64     // of appended
-	broken  error     // the file cannot be trusted to take more: it must be written anew
-	tried   time.Time // to write it anew
-	floor   int64     // bytes after it was last written anew
+	sync   sync.Mutex // one writer of the file; taken before mu
+	file   file
+	bytes  int64
+	broken error     // the file cannot be trusted to take more: it must be written anew
+	tried  time.Time // to write it anew
+	floor  int64     // bytes after it was last written anew
 }
 
 // append takes a line, to be durable after the next commit.
@@ -143,16 +144,39 @@ func (j *journal) append(line []byte) {
 	j.appended++
 }
 
-// commit returns nil when all that was appended before is durable. Who comes while another one syncs shares the next
-// sync with all who wait.
-func (j *journal) commit() error {
+// commit returns nil when all that was appended before is durable. Those who come while another one syncs share the
+// next sync. The file should be written anew on an error, and where less than bulk of it is still needed.
+func (j *journal) commit() (bulk int64, err error) {
 	j.mu.Lock()
 	upTo := j.appended
+	for j.synced != nil {
+		other := j.synced
+		j.mu.Unlock()
+		<-other
+		j.mu.Lock()
+		if j.durable >= upTo {
+			j.mu.Unlock()
+			return 0, nil
+		}
+	}
+	mine := make(chan struct{})
+	j.synced = mine
 	j.mu.Unlock()
+	defer func() {
+		j.mu.Lock()
+		j.synced = nil
+		j.mu.Unlock()
+		close(mine) // wakes all at once
+	}()
+	return j.write()
+}
+
+// write makes what is pending durable.
+func (j *journal) write() (bulk int64, err error) {
 	j.sync.Lock()
 	defer j.sync.Unlock()
-	if j.broken != nil || j.durable >= upTo {
-		return j.broken
+	if j.broken != nil {
+		return 0, j.broken
 	}
 	j.mu.Lock()
 	frames, all := j.pending, j.appended
@@ -166,19 +190,17 @@ func (j *journal) commit() error {
 		}
 		if err != nil { // what a failed sync left on disk, nobody knows
 			j.broken = fmt.Errorf("the revocation log could not be written: %w", err)
-			return j.broken
+			return 0, j.broken
 		}
 		j.bytes += int64(len(frame))
 	}
+	j.mu.Lock()
 	j.durable = all
-	return nil
-}
-
-// grown reports a file that should be written anew: one that is broken, or mostly about what is over.
-func (j *journal) grown(live int64) bool {
-	j.sync.Lock()
-	defer j.sync.Unlock()
-	return j.broken != nil || j.bytes > 2*max(live, j.floor)+1<<20 && time.Since(j.tried) > time.Second
+	j.mu.Unlock()
+	if bulk = (j.bytes - 1<<20) / 2; bulk <= j.floor || time.Since(j.tried) < time.Second {
+		return 0, nil
+	}
+	return bulk, nil
 }
 
 // rewrite replaces the file by one that holds these lines. All that was appended must be among them.

@@ -241,10 +241,13 @@ func (l *Ledger) commit() error {
 	if l.journal == nil {
 		return nil
 	}
-	err := l.journal.commit()
+	bulk, err := l.journal.commit()
+	if err == nil && bulk == 0 {
+		return nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.journal.grown(l.store.live) {
+	if err != nil || bulk > l.store.live {
 		if again := l.journal.rewrite(l.snapshot); err != nil {
 			err = again // all that is held is in the new file, or nowhere
 		}

@@ -171,51 +171,13 @@ func TestSIG21EventsBeforeProofs(t *testing.T) {
 	wg.Wait()
 }
 
-func held(b testing.TB, n int) *revocation.Ledger {
-	l, err := revocation.New(revocation.Config{Issuers: []revocation.Issuer{{Name: "main", Skew: 2 * time.Second, Exempt: true}}, MaxBytes: 4 << 30})
-	if err != nil {
-		b.Fatal(err)
-	}
-	for i := range n {
-		apply(b, l, revocation.Event{ID: fmt.Sprint(i), Selector: revocation.Selector{Subject: fmt.Sprint("s", i)}})
-	}
-	return l
-}
-
 // A look at the ledger costs no memory.
 func TestVoidsAllocatesNothing(t *testing.T) {
-	l := held(t, 100)
+	l := held(t, "", 100, bySubject)
 	apply(t, l, revocation.Event{Token: l.TokenID("main", "another")})
 	a := answer(t, time.Now(), `,"sub":"ann","client_id":"web","iat":5,"jti":"x"`)
 	q := watchword.Query{Issuer: "main", Token: "an-opaque-token-of-some-length"}
 	if n := testing.AllocsPerRun(100, func() { l.Voids(q, a) }); n != 0 {
 		t.Errorf("%v allocations", n)
-	}
-}
-
-func BenchmarkVoids(b *testing.B) {
-	for _, n := range []int{0, 1000, 1_000_000} {
-		b.Run(fmt.Sprint("selectors=", n), func(b *testing.B) {
-			l := held(b, n)
-			a := answer(b, time.Now(), `,"sub":"ann","client_id":"web","iat":5`)
-			q := watchword.Query{Issuer: "main", Token: "an-opaque-token-of-some-length"}
-			b.ReportAllocs()
-			b.ResetTimer()
-			for b.Loop() {
-				l.Voids(q, a)
-			}
-			if n > 0 {
-				b.ReportMetric(float64(l.Stats().Bytes)/float64(n), "ledger-B/event")
-			}
-		})
-	}
-}
-
-func BenchmarkApply(b *testing.B) {
-	l := held(b, 0)
-	i := 0
-	for b.Loop() {
-		i++
-		apply(b, l, revocation.Event{ID: fmt.Sprint(i), Selector: revocation.Selector{Subject: fmt.Sprint("s", i)}})
 	}
 }
