@@ -87,9 +87,15 @@ func (c *claimsOf) of(a *watchword.Answer, want names, v *values) (has, wild nam
 			v[n.place()], has = value, has|n
 		}
 	}
-	set(subject, a.Subject())
-	set(client, a.ClientID())
-	set(session, a.Session())
+	if want&subject != 0 {
+		set(subject, a.Subject())
+	}
+	if want&client != 0 {
+		set(client, a.ClientID())
+	}
+	if want&session != 0 {
+		set(session, a.Session())
+	}
 	if want < tenant {
 		return has, 0
 	}
@@ -137,21 +143,15 @@ func newIndex() *index {
 
 // at is the place of the events of one shape whose values of the known names are v.
 func (x *index) at(shape, known names, v *values) (p place) {
-	for i := range x.seeds {
-		var h maphash.Hash
-		h.SetSeed(x.seeds[i])
-		_ = h.WriteByte(byte(shape))
-		_ = h.WriteByte(byte(known))
-		for n := range maxNames {
-			if known&(1<<n) == 0 {
-				continue
-			}
-			var length [8]byte
-			binary.LittleEndian.PutUint64(length[:], uint64(len(v[n])))
-			_, _ = h.Write(length[:])
-			_, _ = h.WriteString(v[n])
+	var room [256]byte // what is longer costs an allocation
+	b := append(room[:0], byte(shape), byte(known))
+	for n := range maxNames {
+		if known&(1<<n) != 0 {
+			b = append(binary.AppendUvarint(b, uint64(len(v[n]))), v[n]...)
 		}
-		p[i] = h.Sum64()
+	}
+	for i, seed := range x.seeds {
+		p[i] = maphash.Bytes(seed, b)
 	}
 	return p
 }

@@ -14,10 +14,7 @@ import (
 	"time"
 )
 
-var (
-	benchLine = regexp.MustCompile(`(?m)^Benchmark(\S+)\s+\d+\s+([\d.]+) ns/op(?:\s+\d+ B/op\s+(\d+) allocs/op)?`)
-	heapLine  = regexp.MustCompile(`(\d+) bytes of heap per entry`)
-)
+var heapLine = regexp.MustCompile(`(\d+) bytes of heap per entry`)
 
 // inProcess runs the product's own benchmarks of the whole path: policy, cache, judgement.
 func (b *bench) inProcess(ctx context.Context) error {
@@ -25,41 +22,33 @@ func (b *bench) inProcess(ctx context.Context) error {
 	if b.short {
 		runs, benchtime = 2, "0.3s"
 	}
-	ns, allocs, heap := map[string][]float64{}, map[string]float64{}, 0.0
+	s, heap := said{}, 0.0
 	for range runs {
-		c := b.machine.everywhere(ctx, filepath.Join(b.dir, "cache.test"), "-test.run", "^TestCAC06BytesPerEntry$", "-test.v",
+		out, err := b.test(ctx, "cache", s, "-test.run", "^TestCAC06BytesPerEntry$", "-test.v",
 			"-test.bench", "SHA256|VerifyHot|VerifyZipf", "-test.cpu", "1", "-test.benchtime", benchtime)
-		c.Dir = filepath.Join(b.repo, "cache")
-		out, err := c.Output()
 		if err != nil {
-			return fmt.Errorf("%w: %s", err, out)
+			return err
 		}
-		for _, m := range benchLine.FindAllStringSubmatch(string(out), -1) {
-			v, _ := strconv.ParseFloat(m[2], 64)
-			n, _ := strconv.ParseFloat(m[3], 64)
-			ns[m[1]] = append(ns[m[1]], v)
-			allocs[m[1]] = max(allocs[m[1]], n)
-		}
-		if m := heapLine.FindStringSubmatch(string(out)); m != nil {
-			heap, _ = strconv.ParseFloat(m[1], 64)
+		if m := heapLine.FindSubmatch(out); m != nil {
+			heap, _ = strconv.ParseFloat(string(m[1]), 64)
 		}
 	}
 	const hot, small, large = "VerifyHot", "VerifyZipf/10000", "VerifyZipf/1000000"
-	for _, name := range []string{"SHA256", hot, small, large} {
-		if len(ns[name]) != runs {
-			return fmt.Errorf("the benchmarks of cache say nothing of %s", name)
-		}
+	if err := s.lacks("SHA256", hot, small, large); err != nil {
+		return err
 	}
+	ns := func(name string) float64 { return s.of(name, "ns/op") }
+	allocs := most(append(s[hot]["allocs/op"], s[large]["allocs/op"]...))
 	detail := func(name string) string {
-		return fmt.Sprintf("at best %.0f; %.0f allocations", slices.Min(ns[name]), allocs[name])
+		return fmt.Sprintf("at best %.0f; %.0f allocations", slices.Min(s[name]["ns/op"]), most(s[name]["allocs/op"]))
 	}
-	sum := median(ns["SHA256"])
-	b.report.figure("in-process `Verify`, one hot key", "%.0f ns", median(ns[hot]), limit{400, 160}, detail(hot))
-	b.report.figure("– over SHA-256 of 43 bytes", "%.1f×", median(ns[hot])/sum, limit{5, 2.2}, fmt.Sprintf("which takes %.0f ns", sum))
-	b.report.figure("in-process `Verify`, Zipf over 1M", "%.0f ns", median(ns[large]), limit{1600, 600}, detail(large))
-	b.report.figure("– growth from 10k to 1M", "%.1f×", median(ns[large])/median(ns[small]), limit{4, 2.7}, fmt.Sprintf("10k: %.0f ns", median(ns[small])))
-	verdict := map[bool]string{true: "moonshot", false: "**missed**"}[allocs[hot]+allocs[large] == 0]
-	b.report.row("– allocations, both", fmt.Sprint(allocs[hot]+allocs[large]), "0", "0", verdict)
+	sum := ns("SHA256")
+	b.report.figure("in-process `Verify`, one hot key", "%.0f ns", ns(hot), limit{400, 160}, detail(hot))
+	b.report.figure("– over SHA-256 of 43 bytes", "%.1f×", ns(hot)/sum, limit{5, 2.2}, fmt.Sprintf("which takes %.0f ns", sum))
+	b.report.figure("in-process `Verify`, Zipf over 1M", "%.0f ns", ns(large), limit{1600, 600}, detail(large))
+	b.report.figure("– growth from 10k to 1M", "%.1f×", ns(large)/ns(small), limit{4, 2.7}, fmt.Sprintf("10k: %.0f ns", ns(small)))
+	verdict := map[bool]string{true: "moonshot", false: "**missed**"}[allocs == 0]
+	b.report.row("– allocations, both", fmt.Sprint(allocs), "0", "0", verdict)
 	b.report.figure("heap per entry, 552-byte answer", "%.0f B", heap, limit{1250, 720}, "")
 	return nil
 }

@@ -98,7 +98,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	for _, part := range []struct {
 		name string
 		do   func(context.Context) error
-	}{{"in process", b.inProcess}, {"start", b.start}, {"doors", b.doors}, {"herd", b.herd}, {"outages", b.outages}, {"latency", b.latency}, {"hanging", b.hanging}} {
+	}{{"in process", b.inProcess}, {"start", b.start}, {"doors", b.doors}, {"herd", b.herd}, {"outages", b.outages}, {"latency", b.latency}, {"hanging", b.hanging}, {"revocation", b.revocation}} {
 		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), part.name) {
 			continue
 		}
@@ -134,9 +134,6 @@ func (b *bench) build(ctx context.Context) error {
 		if err := b.compile(ctx, "build", "-trimpath", "-ldflags", "-s -w", "-o", b.binary, "./cmd/watchword"); err != nil {
 			return fmt.Errorf("go build ./cmd/watchword: %w", err)
 		}
-	}
-	if err := b.compile(ctx, "test", "-c", "-o", filepath.Join(b.dir, "cache.test"), "./cache"); err != nil {
-		return fmt.Errorf("go test -c ./cache: %w", err)
 	}
 	return nil
 }
