@@ -90,7 +90,7 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 	if err := a.share(c, logger); err != nil {
 		return nil, err
 	}
-	watched := observe.MetricsConfig{Cache: a.lookAtCache, Issuers: a.lookAtIssuers, Proven: a.proven, Ledger: func() int64 { return a.ledger.Stats().Bytes }, Log: logger}
+	watched := observe.MetricsConfig{Cache: a.lookAtCache, Issuers: a.lookAtIssuers, Proven: a.proven, Ledger: a.lookAtLedger, Log: logger}
 	watched.Modes = a.modes.standing
 	if a.shared != nil {
 		watched.Shared = a.lookAtShared

@@ -210,6 +210,7 @@ func (a *App) openBus(c *Config, logger *slog.Logger) error {
 		return err
 	}
 	a.bus, a.publisher = log, a.fleet
+	a.metrics.Bus(busFeed)
 	return nil
 }
 

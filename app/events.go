@@ -73,6 +73,11 @@ func (a *App) openLedger(c *Config, logger *slog.Logger) (err error) {
 	return err
 }
 
+func (a *App) lookAtLedger() observe.LedgerStats {
+	s := a.ledger.Stats()
+	return observe.LedgerStats{Bytes: s.Bytes, OperatorBytes: s.OperatorBytes, MaxBytes: s.MaxBytes}
+}
+
 // held is what the log of the running process holds against tokens; nil: there is no log.
 func (c *Config) held(logger *slog.Logger) (watchword.Ledger, error) {
 	if c.Revocation.Log == "" {

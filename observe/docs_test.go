@@ -84,8 +84,12 @@ func words() map[string][]string {
 		"result":  {"hit", "miss", "joined", "stale", "inactive", "refresh", "throttled"},
 	}
 	w["kind"] = []string{GapStream, string(revocation.GapStart), string(revocation.GapLog), string(revocation.GapMissing), string(revocation.GapUnread),
-		string(revocation.GapClock), string(revocation.GapSilent), string(revocation.GapTold), "stale", "allow", "unknown", "hold"}
+		string(revocation.GapClock), string(revocation.GapSilent), string(revocation.GapTold)}
+	for _, d := range watchword.Degradations() {
+		w["kind of a degradation"] = append(w["kind of a degradation"], d.String())
+	}
 	w["what"] = []string{"unsettled", "late"}
+	w["result of a shared store"] = []string{"hit", "miss", "joined", "stale", "skipped", "refused", "failed", "written", "lost"}
 	w["outcome of a message"] = []string{"applied", "own", "duplicate", "stranger", "foreign", "unreadable", "refused"}
 	w["outcome of a look"] = []string{"alive", "lying", "unknown"}
 	w["outcome of a revocation"] = []string{"repeated", "ignored", "unfit", "refused", "failed"}
@@ -127,6 +131,10 @@ func TestOBS01AlertsAndPagesAskForWhatExists(t *testing.T) {
 				switch {
 				case label == "outcome" && name == "watchword_revocation_events_total":
 					label = "outcome of a revocation"
+				case label == "kind" && name == "watchword_degraded_total":
+					label = "kind of a degradation"
+				case label == "result" && name == "watchword_shared_answers_total":
+					label = "result of a shared store"
 				case label == "outcome" && name == "watchword_feed_messages_total":
 					label = "outcome of a message"
 				case label == "outcome" && name == "watchword_canary_looks_total":

@@ -34,6 +34,12 @@ type SharedStats struct {
 	ClockOffset time.Duration // the store's clock less ours
 }
 
+// LedgerStats is a look at what is held of revocations: bytes of memory.
+type LedgerStats struct {
+	Bytes, OperatorBytes int64 // all of it; what operators deny, for which a quarter of MaxBytes is
+	MaxBytes             int64 // of Bytes
+}
+
 // MetricsConfig makes Metrics. The zero value is good.
 type MetricsConfig struct {
 	Cache  func() CacheStats  // called at every scrape, from any goroutine; nil: no metrics of a cache
@@ -42,7 +48,7 @@ type MetricsConfig struct {
 	// from any goroutine. nil: there are no feeds.
 	Proven  func() map[string]time.Time
 	Issuers func() []IssuerStats             // called at every scrape, from any goroutine; nil: no metrics of what stands before issuers
-	Ledger  func() int64                     // bytes of memory that revocations take; called at every scrape; nil: no metric of a ledger
+	Ledger  func() LedgerStats               // called at every scrape, from any goroutine; nil: no metrics of a ledger
 	Modes   func() map[string]watchword.Mode // what operators said about policies and is not over, called like Cache; nil: nothing
 	Log     *slog.Logger                     // what goes wrong while metrics are collected; nil: slog.Default
 }
@@ -117,8 +123,7 @@ func NewMetrics(c MetricsConfig) *Metrics {
 		m.registry.MustRegister(newIssuersCollector(c.Issuers))
 	}
 	if c.Ledger != nil {
-		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "watchword_ledger_bytes",
-			Help: "Memory that revocations take, bounded by revocation.max_bytes."}, func() float64 { return float64(c.Ledger()) }))
+		m.registry.MustRegister(ledgerCollector(c.Ledger))
 	}
 	if c.Modes != nil {
 		m.registry.MustRegister(modeCollector(c.Modes))
@@ -272,6 +277,28 @@ func (c *cacheCollector) Collect(to chan<- prometheus.Metric) {
 	for result, n := range s.Lookups {
 		to <- prometheus.MustNewConstMetric(c.lookups, prometheus.CounterValue, float64(n), label(result))
 	}
+}
+
+// ledgerCollector shows what is held of revocations.
+type ledgerCollector func() LedgerStats
+
+var (
+	ledgerBytes    = prometheus.NewDesc("watchword_ledger_bytes", "Memory that revocations take, bounded by revocation.max_bytes.", nil, nil)
+	ledgerOperator = prometheus.NewDesc("watchword_ledger_operator_bytes", "Memory of it that what operators deny takes, bounded by a quarter of revocation.max_bytes.", nil, nil)
+	ledgerMost     = prometheus.NewDesc("watchword_ledger_max_bytes", "revocation.max_bytes.", nil, nil)
+)
+
+func (ledgerCollector) Describe(to chan<- *prometheus.Desc) {
+	to <- ledgerBytes
+	to <- ledgerOperator
+	to <- ledgerMost
+}
+
+func (c ledgerCollector) Collect(to chan<- prometheus.Metric) {
+	s := c()
+	to <- prometheus.MustNewConstMetric(ledgerBytes, prometheus.GaugeValue, float64(s.Bytes))
+	to <- prometheus.MustNewConstMetric(ledgerOperator, prometheus.GaugeValue, float64(s.OperatorBytes))
+	to <- prometheus.MustNewConstMetric(ledgerMost, prometheus.GaugeValue, float64(s.MaxBytes))
 }
 
 // modeCollector shows how long what operators said still stands.

@@ -27,11 +27,12 @@ func used(t testing.TB) *Metrics {
 		return SharedStats{Results: map[string]uint64{"hit": 2, "miss": 1}, InUse: true, ClockOffset: time.Millisecond}
 	}, Issuers: func() []IssuerStats {
 		return []IssuerStats{{Issuer: "main", Breaker: "open", InFlight: 3, Limit: 64, Waiting: 2, Retries: 5, Refused: map[string]uint64{"rate": 7}, Raging: true, Doubted: 11, ClockOffset: -1.5}}
-	}, Proven: func() map[string]time.Time { return map[string]time.Time{"ssf-main": time.Now().Add(-time.Second)} }, Ledger: func() int64 { return 4600 }})
+	}, Proven: func() map[string]time.Time { return map[string]time.Time{"ssf-main": time.Now().Add(-time.Second)} }, Ledger: func() LedgerStats { return LedgerStats{4600, 460, 64 << 20} }})
 	m.Revocation(&revocation.Event{Issuer: "main", Way: "ssf", At: time.Now(), Heard: time.Now()}, revocation.Applied)
 	m.Heard("main", "ssf", "none", "refused")
 	m.Gap("ssf-main", GapStream)
 	m.Disproven("ssf-main")
+	m.Bus("bus")
 	m.Ahead("bus", time.Second)
 	m.CanaryBroken("main")("late")
 	m.CanaryLooked("main")("alive")

@@ -99,6 +99,16 @@ func (m *Metrics) Gap(feed, kind string) {
 	m.revocations.gaps.WithLabelValues(label(feed), label(kind)).Inc()
 }
 
+// Bus shows, while they are zero, the counts of a bus that somebody is woken for.
+func (m *Metrics) Bus(feed string) {
+	for _, kind := range []revocation.GapKind{revocation.GapLog, revocation.GapMissing} {
+		m.revocations.gaps.WithLabelValues(label(feed), string(kind))
+	}
+	for _, outcome := range []string{"foreign", "unreadable", "refused"} {
+		m.revocations.bus.WithLabelValues(label(feed), outcome)
+	}
+}
+
 // Disproven counts an event of a covering feed that came after the proof that it had come.
 func (m *Metrics) Disproven(feed string) { m.revocations.wrong.WithLabelValues(label(feed)).Inc() }
 

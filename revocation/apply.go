@@ -327,6 +327,7 @@ type Stats struct {
 	Events        int   // held
 	Bytes         int64 // of memory, bounded by Config.MaxBytes
 	OperatorBytes int64 // of Bytes, what operators deny; bounded by a quarter
+	MaxBytes      int64 // Config.MaxBytes
 	LogBytes      int64 // on disk
 	Doubts        int
 }
@@ -336,5 +337,5 @@ func (l *Ledger) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := l.doubts.count()
-	return Stats{Events: len(l.store.byID), Bytes: l.store.bytes + int64(n)*doubtBytes, OperatorBytes: l.store.operator, LogBytes: l.journal.size(), Doubts: n}
+	return Stats{Events: len(l.store.byID), Bytes: l.store.bytes + int64(n)*doubtBytes, OperatorBytes: l.store.operator, MaxBytes: l.config.MaxBytes, LogBytes: l.journal.size(), Doubts: n}
 }
