@@ -82,9 +82,10 @@ var rings = map[string]struct {
 	"door/doortest":        {[]string{"", "door"}, "it drives doors through net/http only"},
 	"observe":              {[]string{"", "door", "revocation"}, "it sees decisions and events, and changes none"},
 	"authority":            {nil, "it stands for somebody else's server: it must not share our code's mistakes"},
-	"app":                  {[]string{"", "cache", "issuer", "issuer/guard", "jose", "door", "door/introspection", "door/forwardauth", "door/middleware", "door/events", "door/admin", "revocation", "driver/redis", "driver/nats", "driver/nats/embedded", "driver/kafka", "observe"}, "the only room that knows all others"},
+	"app":                  {[]string{"", "cache", "issuer", "issuer/guard", "jose", "door", "door/introspection", "door/forwardauth", "door/middleware", "door/events", "door/admin", "revocation", "driver/redis", "driver/nats", "driver/nats/embedded", "driver/kafka", "observe", "internal/lane"}, "the only room that knows all others"},
 	"drill":                {[]string{"authority"}, "it meets Watchword where its users do: at the doors"},
 	"cmd/watchword":        {[]string{"", "app", "authority", "drill"}, "commands talk to the app, not to its parts"},
+	"internal/lane":        {nil, "it serves any handler: what a request means is for the doors"},
 	"internal/memnet":      {nil, "a network for tests knows nobody"},
 	"internal/script":      {[]string{"", "cache", "revocation"}, "scenarios run against the judgement, the cache and the ledger as they are"},
 }

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/watchword-dev/watchword/internal/lane"
 )
 
 // Limits of every server. A request that is whole takes at most two askings of at most maxTimeout each.
@@ -25,6 +27,7 @@ const (
 	writeTimeout  = readTimeout + 10*time.Second
 	idleTimeout   = 2 * time.Minute
 	headerBytes   = 32 << 10
+	hotBodyBytes  = 8 << 10
 	drainTimeout  = 30 * time.Second
 )
 
@@ -34,19 +37,22 @@ type gate struct {
 	listen   Listen
 	mode     uint32
 	tls      bool
+	hot      bool // it is asked for every request of somebody else
+	bodies   int  // where it is hot: bodies of so many bytes are of its hot requests
 	handler  atomic.Pointer[http.Handler]
 	cert     atomic.Pointer[tls.Certificate]
 	listener net.Listener
+	lane     *lane.Lane // nil: the server has all requests
 	server   *http.Server
 }
 
 // gates are the doors that c opens, each with its server.
 func (c *Config) gates(logger *slog.Logger) (all []*gate) {
 	if d := c.Introspection; d != nil {
-		all = append(all, &gate{name: "introspection", listen: d.Listen, mode: d.SocketMode, tls: d.TLS != nil})
+		all = append(all, &gate{name: "introspection", listen: d.Listen, mode: d.SocketMode, tls: d.TLS != nil, hot: true, bodies: hotBodyBytes})
 	}
 	if d := c.ForwardAuth; d != nil {
-		all = append(all, &gate{name: "forward_auth", listen: d.Listen, mode: d.SocketMode, tls: d.TLS != nil})
+		all = append(all, &gate{name: "forward_auth", listen: d.Listen, mode: d.SocketMode, tls: d.TLS != nil, hot: true})
 	}
 	if d := c.Events; d != nil {
 		all = append(all, &gate{name: "events", listen: d.Listen, mode: d.SocketMode, tls: d.TLS != nil})
@@ -150,6 +156,9 @@ func (a *App) Run(ctx context.Context) error {
 	defer stop()
 	failed := make(chan error, len(a.doors))
 	for _, g := range a.doors {
+		if g.hot && !g.tls {
+			g.lane = lane.New(g.listener, g.server, g.bodies)
+		}
 		go func() { failed <- a.open(g) }()
 	}
 	a.mu.Lock()
@@ -188,9 +197,12 @@ func (a *App) Run(ctx context.Context) error {
 // open serves one door until its server shuts down.
 func (a *App) open(g *gate) error {
 	var err error
-	if g.tls {
+	switch {
+	case g.tls:
 		err = g.server.ServeTLS(g.listener, "", "")
-	} else {
+	case g.lane != nil:
+		err = g.server.Serve(g.lane)
+	default:
 		err = g.server.Serve(g.listener)
 	}
 	if errors.Is(err, http.ErrServerClosed) {
@@ -209,7 +221,10 @@ func (a *App) drain() error {
 	errs := make([]error, len(a.doors))
 	for i, g := range a.doors {
 		wait.Go(func() {
-			if errs[i] = g.server.Shutdown(ctx); errs[i] != nil {
+			if g.lane != nil {
+				errs[i] = g.lane.Shutdown(ctx) // first: what leaves it is the server's
+			}
+			if errs[i] = errors.Join(errs[i], g.server.Shutdown(ctx)); errs[i] != nil {
 				errs[i] = fmt.Errorf("%s: not every request was answered in %v: %w", g.name, drainTimeout, errs[i])
 				_ = g.server.Close()
 			}

@@ -120,7 +120,7 @@ func (b *bounded) Accept() (net.Conn, error) {
 		<-b.room
 		return nil, err
 	}
-	return &roomy{lazy: lazily(c), leave: sync.OnceFunc(func() { <-b.room })}, nil
+	return &roomy{Conn: c, leave: sync.OnceFunc(func() { <-b.room })}, nil
 }
 
 // Close also ends an Accept that waits for room.
@@ -131,7 +131,7 @@ func (b *bounded) Close() error {
 
 // roomy gives its room back when it closes.
 type roomy struct {
-	*lazy
+	net.Conn
 	leave func()
 }
 
