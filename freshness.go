@@ -114,18 +114,24 @@ func Age(now, then time.Time) time.Duration {
 //	asOf'  = max(AsOf, Through)  if active and Since + Settle < AsOf; else AsOf
 //	fresh  ⇔ usable and At − asOf' <= MaxStaleness and At − AsOf <= MaxAge, or the answer's own if that is lower
 func (q *Query) Weigh(a *Answer) Standing {
-	s, _ := q.WeighAhead(a, 1)
+	s, _, _ := q.weigh(a, 1)
 	return s
 }
 
 // WeighAhead is Weigh, and says whether a Fresh answer will soon be so no more: whether it would not be Fresh if
 // MaxStaleness and MaxAge were only this share (0 to 1) of what they are.
 func (q *Query) WeighAhead(a *Answer, share float64) (s Standing, due bool) {
+	s, due, _ = q.weigh(a, share)
+	return s, due
+}
+
+// weigh is WeighAhead, and says how old the answer was when the check began.
+func (q *Query) weigh(a *Answer, share float64) (s Standing, due bool, age time.Duration) {
 	asOf := a.AsOf()
+	age = Age(q.At, asOf)
 	if !q.since(asOf) || a.expired(q.At, true) || a.doubtful(q.At) {
-		return Unusable, false
+		return Unusable, false, age
 	}
-	age := Age(q.At, asOf)
 	vouched := age
 	if c := &q.Coverage; a.active && !c.Since.IsZero() && Age(c.Since, asOf) < -c.Settle && a.hasAll(c.Keys) {
 		vouched = min(age, Age(q.At, c.Through))
@@ -137,11 +143,11 @@ func (q *Query) WeighAhead(a *Answer, share float64) (s Standing, due bool) {
 	switch grace := q.Freshness.StaleIfError; {
 	case q.within(age, vouched, most, 0):
 		part := func(d time.Duration) time.Duration { return time.Duration(float64(d) * share) }
-		return Fresh, vouched > part(q.Freshness.MaxStaleness) || age > part(most)
+		return Fresh, vouched > part(q.Freshness.MaxStaleness) || age > part(most), age
 	case a.active && grace > 0 && q.within(age, vouched, most, grace):
-		return Stale, false
+		return Stale, false, age
 	}
-	return Unusable, false
+	return Unusable, false, age
 }
 
 // Joins reports whether an answer asked for at began would be fresh: whether this Query may share a flight that left

@@ -287,14 +287,14 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time, share f
 			raised.Freshness.StaleIfError = on.grace(written, r.Tighten)
 			next = &raised
 		}
-		s := next.Weigh(a)
+		s, _, age := next.weigh(a, 1)
 		word, serves := Whole, s == Fresh && (err == nil || excuses(err) && !doubts(err))
 		if !serves && s != Unusable && (err != nil || q.Weigh(a) == Stale) { // nobody can do better
 			word = d.Policy.degrade(*next, a, written, on, err)
 			serves = word != Whole
 		}
 		if serves || a.active && a.expired(now, true) { // the latter is sure, however old the evidence
-			d.Answer, d.Degraded, d.Age, d.Err = a, word, max(0, Age(at, a.AsOf())), err
+			d.Answer, d.Degraded, d.Age, d.Err = a, word, max(0, age), err
 			d.Reason = Judge(d.Policy, a, now)
 			if (share > 0 || d.Policy.Recheck != (Recheck{})) && d.Reason == OK && word == Whole {
 				if err == nil && round == 0 && d.Age > 0 && (next.due(a, share) || c.rechecks(&d, r)) {

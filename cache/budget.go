@@ -2,6 +2,7 @@ package cache
 
 import (
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 )
@@ -66,7 +67,7 @@ func (b *budget) find(name string, now time.Time) *purse {
 		return &b.rest
 	}
 	one := new(purse)
-	b.peers[name] = one
+	b.peers[strings.Clone(name)] = one // it may be part of a request that holds the token, too
 	return one
 }
 

@@ -1,10 +1,12 @@
-// Package lane answers the HTTP/1.1 requests that are plainly right, at a third of what net/http costs, and leaves
+// Package lane answers the HTTP/1.1 requests that are plainly right, at half of what they cost net/http, and leaves
 // all others to net/http.
 //
 // A connection begins in the lane. The first request on it that is not plain (parse says what is) goes to an
 // http.Server with the whole connection, before anything of it was answered: HTTP/2, chunked or large bodies, upgrades,
 // odd spelling, and whatever is malformed. So the lane refuses nothing, and what it takes means to it what it means to
 // net/http, which a fuzz test compares.
+//
+// The strings of a request share one memory, a token among them: whoever keeps one clones it.
 package lane
 
 import (
