@@ -78,11 +78,16 @@ func (c *Config) canaryPolicies() (all []watchword.Policy) {
 	return all
 }
 
+// own is a client of our own at a token endpoint, beside the one that introspects; id is what its assertions name.
+func (is *Issuer) own(name, id, tokenEndpoint string, auth *ClientAuth) (*issuer.Client, error) {
+	return issuer.New(issuer.Config{Name: name, Issuer: id, IntrospectionEndpoint: tokenEndpoint, Auth: auth.auth(), Timeout: is.Timeout,
+		TLS: issuer.TLS{CAFile: is.CA, CertFile: auth.CertFile, KeyFile: auth.KeyFile}})
+}
+
 // canary makes the canary n, whose issuer's client is ask.
 func (c *Config) canary(n *Canary, ask *issuer.Client, v *watchword.Verifier, m *observe.Metrics, logger *slog.Logger) (*issuer.Canary, error) {
 	is := c.issuer(n.Issuer)
-	own, err := issuer.New(issuer.Config{Name: n.Issuer, Issuer: is.ID, IntrospectionEndpoint: n.TokenEndpoint, Auth: n.ClientAuth.auth(), Timeout: is.Timeout,
-		TLS: issuer.TLS{CAFile: is.CA, CertFile: n.ClientAuth.CertFile, KeyFile: n.ClientAuth.KeyFile}})
+	own, err := is.own(n.Issuer, is.ID, n.TokenEndpoint, &n.ClientAuth)
 	if err != nil {
 		return nil, err
 	}

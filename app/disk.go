@@ -20,24 +20,43 @@ const (
 	weakSecretBytes = 16
 )
 
+// clients yields how we authenticate to others, by its path in the file.
+func (c *Config) clients() iter.Seq2[string, *ClientAuth] {
+	return func(yield func(string, *ClientAuth) bool) {
+		for i := range c.Issuers {
+			if !yield(fmt.Sprintf("issuers[%d].client_auth", i), &c.Issuers[i].ClientAuth) {
+				return
+			}
+		}
+		for i := range c.Canaries {
+			if !yield(fmt.Sprintf("canary[%d].client_auth", i), &c.Canaries[i].ClientAuth) {
+				return
+			}
+		}
+		if c.Events != nil {
+			for i := range c.Events.Streams {
+				if !yield(fmt.Sprintf("doors.events.ssf[%d].client_auth", i), &c.Events.Streams[i].ClientAuth) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // secrets yields every secret with its path in the file.
 func (c *Config) secrets() iter.Seq2[string, Secret] {
 	return func(yield func(string, Secret) bool) {
-		auth := func(path string, a *ClientAuth) bool {
+		for path, a := range c.clients() {
 			key := "client_secret"
 			if a.Method == "bearer" {
 				key = "token"
 			}
-			return (a.Secret.IsZero() || yield(path+key, a.Secret)) && (a.PrivateKey.IsZero() || yield(path+"private_key", a.PrivateKey))
-		}
-		for i := range c.Canaries {
-			if !auth(fmt.Sprintf("canary[%d].client_auth.", i), &c.Canaries[i].ClientAuth) {
+			if !a.Secret.IsZero() && !yield(path+"."+key, a.Secret) || !a.PrivateKey.IsZero() && !yield(path+".private_key", a.PrivateKey) {
 				return
 			}
 		}
 		for i, is := range c.Issuers {
-			if !auth(fmt.Sprintf("issuers[%d].client_auth.", i), &is.ClientAuth) ||
-				!is.Response.Decryption.IsZero() && !yield(fmt.Sprintf("issuers[%d].introspection_response.decryption_key", i), is.Response.Decryption) {
+			if !is.Response.Decryption.IsZero() && !yield(fmt.Sprintf("issuers[%d].introspection_response.decryption_key", i), is.Response.Decryption) {
 				return
 			}
 		}
@@ -89,13 +108,8 @@ func (c *Config) secrets() iter.Seq2[string, Secret] {
 // pairs yields every certificate with its key, by path.
 func (c *Config) pairs() iter.Seq2[string, TLS] {
 	return func(yield func(string, TLS) bool) {
-		for i, is := range c.Issuers {
-			if a := is.ClientAuth; a.CertFile != "" && a.KeyFile != "" && !yield(fmt.Sprintf("issuers[%d].client_auth", i), TLS{a.CertFile, a.KeyFile}) {
-				return
-			}
-		}
-		for i := range c.Canaries {
-			if a := c.Canaries[i].ClientAuth; a.CertFile != "" && a.KeyFile != "" && !yield(fmt.Sprintf("canary[%d].client_auth", i), TLS{a.CertFile, a.KeyFile}) {
+		for path, a := range c.clients() {
+			if a.CertFile != "" && a.KeyFile != "" && !yield(path, TLS{a.CertFile, a.KeyFile}) {
 				return
 			}
 		}

@@ -309,11 +309,31 @@ func (c *Config) streamOf(s *StreamIn, one *client, logger *slog.Logger) (events
 	if s.Delivery == "push" {
 		out.Path, out.Bearer = s.Path, s.Bearer.Resolve
 	}
-	if !s.Token.IsZero() {
-		out.Transmitter, out.Token, out.Endpoint, out.Every = s.Transmitter, s.Token.Resolve, s.Endpoint, s.Every
-		out.Client, err = issuer.NewWeb(issuer.WebConfig{Hosts: webHosts(s.Transmitter), CAFile: one.section.CA})
+	if !s.managed() {
+		return out, nil
 	}
-	return out, err
+	out.Transmitter, out.Endpoint, out.Every = s.Transmitter, s.Endpoint, s.Every
+	if out.Client, err = issuer.NewWeb(issuer.WebConfig{Hosts: webHosts(s.Transmitter), CAFile: one.section.CA}); err != nil {
+		return out, err
+	}
+	if !s.Token.IsZero() {
+		out.Token = func(context.Context) ([]string, error) { return s.Token.Resolve() }
+		return out, nil
+	}
+	own, err := one.section.own(s.Name, s.Transmitter, s.TokenEndpoint, &s.ClientAuth)
+	if err != nil {
+		return out, err
+	}
+	grant, err := issuer.NewGrant(own, s.TokenEndpoint, s.Scope)
+	if err != nil {
+		return out, err
+	}
+	out.Token = func(ctx context.Context) ([]string, error) {
+		t, err := grant.Token(ctx)
+		return []string{string(t)}, err
+	}
+	out.Refused = func(token string) { grant.Drop(watchword.Token(token)) }
+	return out, nil
 }
 
 // revokePolicy is under which policy the revoke door asks whose a token is, in metrics and logs. No file can hold it.

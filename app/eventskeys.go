@@ -39,7 +39,12 @@ type StreamIn struct {
 	Bearer, Token                   Secret
 	Audience, Covers, Keys          []string
 	Lag, Every                      time.Duration
+	ClientAuth                      ClientAuth // gets a token for the stream API at TokenEndpoint, where there is no Token
+	TokenEndpoint, Scope            string
 }
+
+// managed reports whether we use the transmitter's stream API.
+func (s *StreamIn) managed() bool { return !s.Token.IsZero() || s.TokenEndpoint != "" }
 
 // WebhookIn receives signed JSON.
 type WebhookIn struct {
@@ -98,9 +103,12 @@ var streamKeys = object([]row[StreamIn]{
 	key("delivery", word("push", "poll"), func(s *StreamIn) *string { return &s.Delivery }, "push: the transmitter posts to `path`. poll: we fetch.").or("push"),
 	key("path", wherePath, func(s *StreamIn) *string { return &s.Path }, "push: where the transmitter posts."),
 	key("bearer", secret(2), func(s *StreamIn) *Secret { return &s.Bearer }, "push: what the transmitter sends as a bearer token. Two during a rotation."),
-	key("token", secret(2), func(s *StreamIn) *Secret { return &s.Token }, "Authorizes us at the transmitter's stream API, to set the stream up, verify and poll it. Absent: the stream is set up there by somebody else. Read again for every request."),
-	key("endpoint", text("URL", "write the https URL at which the transmitter reaches path", webURL), func(s *StreamIn) *string { return &s.Endpoint }, "push with token: the URL at which the transmitter reaches `path`."),
-	key("verify_every", duration(time.Second, time.Hour), func(s *StreamIn) *time.Duration { return &s.Every }, "With token: how often the stream is verified, and no faster than the transmitter allows.").or("10s"),
+	key("token", secret(2), func(s *StreamIn) *Secret { return &s.Token }, "Authorizes us at the transmitter's stream API, to set the stream up, verify and poll it. Read again for every request. Absent, with client_auth absent too: the stream is set up there by somebody else."),
+	key("client_auth", clientAuthKeys, func(s *StreamIn) *ClientAuth { return &s.ClientAuth }, "Instead of token: gets tokens for the stream API at `token_endpoint` (client_credentials, RFC 6749 §4.4). They are renewed when half their life is over, or when one is refused."),
+	key("token_endpoint", text("URL", "write the https URL of the token endpoint", webURL), func(s *StreamIn) *string { return &s.TokenEndpoint }, "With client_auth: https, or http on loopback."),
+	key("scope", text("scope", "write the scopes to ask for, such as ssf.manage"), func(s *StreamIn) *string { return &s.Scope }, "With client_auth: of the tokens. Absent: none is asked for."),
+	key("endpoint", text("URL", "write the https URL at which the transmitter reaches path", webURL), func(s *StreamIn) *string { return &s.Endpoint }, "push with token or client_auth: the URL at which the transmitter reaches `path`."),
+	key("verify_every", duration(time.Second, time.Hour), func(s *StreamIn) *time.Duration { return &s.Every }, "With token or client_auth: how often the stream is verified, and no faster than the transmitter allows.").or("10s"),
 	key("covers", list(word(covered...)), func(s *StreamIn) *[]string { return &s.Covers }, "Which kinds of revocation the AS puts into it. Only a feed that covers all of them can extend an answer."),
 	key("keys", list(text("claim", "write the name of a claim")), func(s *StreamIn) *[]string { return &s.Keys }, "The claims that its events name. An answer that lacks one of them is never extended."),
 	key("lag", duration(0, time.Hour), func(s *StreamIn) *time.Duration { return &s.Lag }, "How far an event may lag a verification event: SSF promises no order. Required of a covering stream."),
@@ -318,19 +326,36 @@ func (c *Config) checkStream(r *reader, at string, s *StreamIn, is *Issuer) {
 			r.silent(place{at + "." + key, r.at(at).node}, "is missing: "+because, fix)
 		}
 	}
+	api := r.has(at+".token") || r.has(at+".client_auth")
+	if r.has(at + ".client_auth") {
+		need("token_endpoint", "client_auth gets tokens there", "write the https URL of the token endpoint")
+		r.methodKeys(at+".client_auth", &s.ClientAuth, true)
+		switch {
+		case r.has(at + ".token"):
+			r.silent(r.at(at+".token"), "is a second way to the stream API, beside client_auth", "keep one of the two")
+		case s.ClientAuth.Method == "tls_client_auth" && strings.HasPrefix(s.TokenEndpoint, "http:"):
+			r.silent(r.at(at+".client_auth.method"), "needs https: over http there is no certificate", "write an https URL, or another method")
+		}
+	} else {
+		for _, key := range []string{"token_endpoint", "scope"} {
+			r.inert(at+"."+key, "there is no client_auth", "remove it, or write client_auth")
+		}
+	}
 	if s.Delivery == "poll" {
-		need("token", "only a stream API can be polled", "write {file: PATH} or {env: NAME}")
+		if !api {
+			need("token", "only a stream API can be polled", "write {file: PATH} or {env: NAME}, or client_auth with token_endpoint")
+		}
 		for _, key := range []string{"path", "bearer", "endpoint"} {
 			r.inert(at+"."+key, "the stream is polled", "remove it, or write delivery: push")
 		}
 	} else {
 		need("path", "the transmitter posts there", "write an absolute path such as /ssf/main")
 		need("bearer", "else anybody could post", "write {file: PATH} or {env: NAME}")
-		if r.has(at + ".token") {
+		if api {
 			need("endpoint", "the transmitter must be told where to post", "write the https URL at which it reaches path")
 		} else {
-			r.inert(at+".endpoint", "without token nobody is told", "remove it, or write token")
-			r.inert(at+".verify_every", "without token nothing can be verified", "remove it, or write token")
+			r.inert(at+".endpoint", "without token or client_auth nobody is told", "remove it, or write one of them")
+			r.inert(at+".verify_every", "without token or client_auth nothing can be verified", "remove it, or write one of them")
 		}
 	}
 	if is == nil {

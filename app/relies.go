@@ -166,7 +166,7 @@ func (c *Config) Demands(tokens int64) (all []Demand) {
 		}
 		d := Demand{Issuer: is.Name, Feed: s.Name, Tokens: tokens, Rate: is.Guard.Rate, Reask: c.Revocation.ReaskPerSecond, Alone: !is.introspects(), Shared: c.Cache.L2 != nil}
 		d.Allowed = float64(min(d.Rate, d.Reask))
-		if !s.Token.IsZero() {
+		if s.managed() {
 			d.Lag = (s.Lag + s.Every).Seconds()
 		}
 		for _, f := range c.boundsFor(is.Name) {

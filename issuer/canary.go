@@ -39,19 +39,17 @@ type CanaryConfig struct {
 // Canary is made by NewCanary, and lives while Run runs. State is safe for concurrent use.
 type Canary struct {
 	config CanaryConfig
+	grant  *Grant
 	kick   chan struct{}
 
 	mu     sync.Mutex
-	token  watchword.Token // known good; empty: none yet
-	ends   time.Time       // when it must be replaced
-	looked time.Time       // at the end of the last look that found out
+	looked time.Time // at the end of the last look that found out
 	alive  bool
 }
 
 const (
 	certain     = 2 * time.Second        // how long a look counts
 	leastPause  = 500 * time.Millisecond // between two looks, however often State is asked
-	canaryLife  = 10 * time.Minute       // of a token whose end is not known
 	pollQuickly = 10 * time.Millisecond
 	pollSlowly  = 100 * time.Millisecond
 )
@@ -93,7 +91,11 @@ func NewCanary(c CanaryConfig) (*Canary, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Canary{config: c, kick: make(chan struct{}, 1)}, nil
+	grant, err := NewGrant(c.Client, c.TokenEndpoint, c.Scope)
+	if err != nil {
+		return nil, err
+	}
+	return &Canary{config: c, grant: grant, kick: make(chan struct{}, 1)}, nil
 }
 
 // State says whether it is known, as of the last two seconds, whether the server tells the truth about a token that is
@@ -142,7 +144,7 @@ func (c *Canary) look(ctx context.Context) {
 	outcome := "unknown"
 	defer func() { c.config.Looked(outcome) }()
 	for range 2 {
-		token, err := c.good(ctx)
+		token, err := c.grant.Token(ctx)
 		if err == nil {
 			var a *watchword.Answer
 			if a, err = c.ask(ctx, token); err == nil {
@@ -159,9 +161,7 @@ func (c *Canary) look(ctx context.Context) {
 		if outcome == "alive" {
 			break
 		}
-		c.mu.Lock()
-		c.token = ""
-		c.mu.Unlock()
+		c.grant.Drop(token)
 	}
 	c.mu.Lock()
 	was := c.looked.IsZero() || c.alive
@@ -174,54 +174,6 @@ func (c *Canary) look(ctx context.Context) {
 
 func (c *Canary) ask(ctx context.Context, t watchword.Token) (*watchword.Answer, error) {
 	return c.config.Ask.Introspect(ctx, watchword.Query{Token: t, Issuer: c.config.Issuer, At: time.Now()})
-}
-
-// good is the token that lives, a new one where there is none.
-func (c *Canary) good(ctx context.Context) (watchword.Token, error) {
-	c.mu.Lock()
-	t, ends := c.token, c.ends
-	c.mu.Unlock()
-	if t != "" && watchword.Age(time.Now(), ends) < 0 {
-		return t, nil
-	}
-	t, life, err := c.issue(ctx)
-	if err != nil {
-		return "", err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.token, c.ends = t, time.Now().Add(life/2)
-	return t, nil
-}
-
-// issue gets a token. Errors hold nothing of the answer.
-func (c *Canary) issue(ctx context.Context) (t watchword.Token, life time.Duration, err error) {
-	form := url.Values{"grant_type": {"client_credentials"}}
-	if c.config.Scope != "" {
-		form.Set("scope", c.config.Scope)
-	}
-	status, body, err := c.config.Client.Post(ctx, c.config.TokenEndpoint, form)
-	if err != nil {
-		return "", 0, err
-	}
-	if status != http.StatusOK {
-		return "", 0, fmt.Errorf("token_endpoint: status %d", status)
-	}
-	claims, err := watchword.ParseClaims(body)
-	if err != nil {
-		return "", 0, fmt.Errorf("token_endpoint: %w", err)
-	}
-	text, _ := claims.Text("access_token")
-	if text == "" || len(text) > watchword.MaxTokenBytes {
-		return "", 0, errors.New("token_endpoint: no access_token")
-	}
-	life = canaryLife
-	if v, ok := claims.Get("expires_in"); ok {
-		if seconds, ok := deltaSeconds(v); ok && seconds > 0 {
-			life = seconds
-		}
-	}
-	return watchword.Token(text), life, nil
 }
 
 // revoking measures, now and then, how long a revoked token is accepted.
@@ -242,7 +194,7 @@ func (c *Canary) revoking(ctx context.Context) {
 
 // measure revokes a token that is accepted here and waits until it is refused.
 func (c *Canary) measure(ctx context.Context) error {
-	t, _, err := c.issue(ctx)
+	t, _, err := c.grant.Fresh(ctx)
 	if err != nil {
 		return err
 	}

@@ -33,10 +33,11 @@ type Stream struct {
 
 	// The stream API of the transmitter. A nil Client: the stream is set up by somebody else, and is pushed.
 	Client      *http.Client
-	Transmitter string                   // its issuer identifier
-	Token       func() ([]string, error) // authorizes us there; called for each request
-	Endpoint    string                   // where the transmitter reaches Path; with Path
-	Every       time.Duration            // between verification requests; zero: 10s
+	Transmitter string                                      // its issuer identifier
+	Token       func(ctx context.Context) ([]string, error) // authorizes us there; called for each request
+	Refused     func(token string)                          // told of a token that is refused there, when Token may have another; nil: it has none
+	Endpoint    string                                      // where the transmitter reaches Path; with Path
+	Every       time.Duration                               // between verification requests; zero: 10s
 }
 
 // stream is one stream, whichever way it is delivered.

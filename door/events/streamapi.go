@@ -363,26 +363,33 @@ func (s *stream) raw(ctx context.Context, method, at string, body any, authorize
 	return s.rawWithin(ctx, apiTimeout, method, at, body, authorized)
 }
 
-// rawWithin asks the transmitter. A refused credential is read anew and tried once more: it may have been rotated.
+// rawWithin asks the transmitter, with each token until one is not refused. Where others can be had, they are tried once.
 func (s *stream) rawWithin(ctx context.Context, within time.Duration, method, at string, body any, authorized bool) (int, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	tokens := []string{""}
-	if authorized {
-		var err error
-		if tokens, err = s.config.Token(); err != nil {
-			return 0, nil, fmt.Errorf("the stream API's token: %w", err)
-		}
+	if !authorized {
+		return s.once(ctx, method, at, body, "")
 	}
 	var status int
 	var text []byte
 	var err error
-	for _, token := range tokens {
-		if status, text, err = s.once(ctx, method, at, body, token); status != http.StatusUnauthorized {
-			break
+	for again := s.config.Refused != nil; ; again = false {
+		tokens, lacking := s.config.Token(ctx)
+		if lacking != nil {
+			return 0, nil, fmt.Errorf("the stream API's token: %w", lacking)
+		}
+		for _, token := range tokens {
+			if status, text, err = s.once(ctx, method, at, body, token); status != http.StatusUnauthorized {
+				return status, text, err
+			}
+			if s.config.Refused != nil {
+				s.config.Refused(token)
+			}
+		}
+		if !again {
+			return status, text, err
 		}
 	}
-	return status, text, err
 }
 
 func (s *stream) once(ctx context.Context, method, at string, body any, token string) (int, []byte, error) {

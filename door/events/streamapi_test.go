@@ -121,11 +121,14 @@ func (x *transmitter) with(f func()) {
 }
 
 // managed runs a stream with a stream API until the test ends.
-func managed(t *testing.T, x *transmitter, f *fleet, path string, tokens func() ([]string, error)) *Door {
+func managed(t *testing.T, x *transmitter, f *fleet, path string, tokens func() ([]string, error), edits ...func(*Stream)) *Door {
 	t.Helper()
 	s := signals()
 	s.Sender, s.Names = x.URL, []string{x.URL}
-	c := Stream{Name: "ssf-main", Signals: s, Verify: opened, Path: path, Covering: true, Lag: time.Second, Client: x.Client(), Transmitter: x.URL, Token: tokens, Every: 10 * time.Millisecond}
+	c := Stream{Name: "ssf-main", Signals: s, Verify: opened, Path: path, Covering: true, Lag: time.Second, Client: x.Client(), Transmitter: x.URL, Token: func(context.Context) ([]string, error) { return tokens() }, Every: 10 * time.Millisecond}
+	for _, edit := range edits {
+		edit(&c)
+	}
 	if path != "" {
 		c.Bearer, c.Endpoint = one(secret), "https://watchword.example"+path
 	}
@@ -267,5 +270,42 @@ func TestPause(t *testing.T) {
 		if got := retryAfter(v); got != want {
 			t.Errorf("Retry-After %q: %v", v, got)
 		}
+	}
+}
+
+// A token of a client's own that is refused is replaced at once, and one that cannot be is no reason to ask forever.
+func TestStreamReplacesARefusedToken(t *testing.T) {
+	t.Parallel()
+	x, f := newTransmitter(t), new(fleet)
+	var mu sync.Mutex
+	n, dropped := 0, 0
+	x.with(func() { x.secret = "token-of-our-own-0" })
+	managed(t, x, f, "", nil, func(s *Stream) {
+		s.Token = func(context.Context) ([]string, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return []string{fmt.Sprintf("token-of-our-own-%d", n)}, nil
+		}
+		s.Refused = func(token string) {
+			mu.Lock()
+			defer mu.Unlock()
+			dropped++
+			if token == fmt.Sprintf("token-of-our-own-%d", n) {
+				n++
+			}
+		}
+	})
+	<-x.states
+	x.with(func() { x.secret = "token-of-our-own-1" }) // the first has ended
+	for range 3 {
+		for len(x.states) > 0 {
+			<-x.states
+		}
+		<-x.states
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if n != 1 || dropped == 0 {
+		t.Errorf("%d tokens more, %d refused", n, dropped)
 	}
 }
