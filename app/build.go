@@ -211,9 +211,9 @@ func (a *App) install(p *parts) error {
 
 // decideBy lets the Verifier decide by p and by what operators said.
 func (a *App) decideBy(p *parts) error {
-	router, shapes := issuer.Router{}, []watchword.Issuer{}
+	asked, shapes := issuer.Router{}, []watchword.Issuer{}
 	for _, one := range p.clients {
-		router[one.section.Name] = one.source
+		asked[one.section.Name] = one.source
 		shapes = append(shapes, one.section.shape(one.Client))
 	}
 	observers := []watchword.Observer{a.metrics}
@@ -226,12 +226,18 @@ func (a *App) decideBy(p *parts) error {
 			keep = watchword.UntilExpiry
 		}
 	}
-	below, err := a.beneath(p.config, router, shapes)
+	below, err := a.beneath(p.config, asked, shapes)
+	router := issuer.Router{}
+	for _, one := range p.clients {
+		if err == nil {
+			router[one.section.Name], err = one.section.chain(below, one.keys)
+		}
+	}
 	if err == nil {
 		err = a.ledger.Reconfigure(p.config.ledgerIssuers()...)
 	}
 	if err == nil {
-		next := p.config.judgement(a.memory.Over(below, keep), shapes, observers)
+		next := p.config.judgement(a.memory.Over(router, keep), shapes, observers)
 		next.Ledger, next.Modes = a.ledger, said
 		err = a.verifier.Reconfigure(next)
 	}

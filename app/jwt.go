@@ -65,7 +65,8 @@ func (is *Issuer) keys(asks *issuer.Client, observe func(outcome string, keys in
 }
 
 // chain is the order in which one issuer's Sources stand, cheap to dear: local JWT, then whoever asks. A signature is
-// looked at before any store that is shared: it belongs into none, for every host can verify it again.
+// looked at before any store that is shared, and before anything that protects the server: every host can verify it
+// again, and it says nothing of the server.
 func (is *Issuer) chain(asks watchword.Source, keys *jose.Keys) (watchword.Source, error) {
 	if is.JWT.Mode == "off" {
 		return asks, nil

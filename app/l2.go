@@ -194,7 +194,7 @@ func (a *App) share(c *Config, logger *slog.Logger) error {
 	return err
 }
 
-// beneath is what the cache of this host asks: the issuers, through what the fleet shares if there is such.
+// beneath is what is asked where no signature answers: the issuers, through what the fleet shares if there is such.
 func (a *App) beneath(c *Config, issuers watchword.Source, shapes []watchword.Issuer) (watchword.Source, error) {
 	if a.shared == nil {
 		return issuers, nil

@@ -1,7 +1,11 @@
 package app
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +15,7 @@ import (
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 
+	"github.com/watchword-dev/watchword"
 	"github.com/watchword-dev/watchword/cache"
 )
 
@@ -131,5 +136,94 @@ func TestFleetSharesAnswers(t *testing.T) {
 	for _, r := range fleet {
 		until(t, func() bool { return !r.shared.Stats().InUse })
 		r.wants("door", "a", 200, "ann")
+	}
+}
+
+// A JWT that its signature vouches for needs no store; one that must be asked about does.
+func TestAVouchedJWTNeverNeedsTheStore(t *testing.T) {
+	t.Parallel()
+	s, nats := newSigner(t), broker(t)
+	path := s.file(t, "jwt: {mode: local_first}", "{max_staleness: 30s}")
+	write(t, filepath.Dir(path), "deployment", strings.Repeat("k", 32))
+	put(t, path, content(t, path)+fmt.Sprintf("cache: {l2: {timeout: 5s, nats: {url: %q}}}\ndeployment_secret: {file: deployment}\n", nats.ClientURL()))
+	r := start(t, path)
+	until(t, func() bool { return r.shared.Stats().InUse })
+	says := func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"active":true,"sub":"ann","aud":"api"}`) }
+	s.answer.Store(&says)
+	decide := func(token string) watchword.Decision {
+		return r.verifier.Verify(t.Context(), watchword.Request{Door: "forward_auth", Host: "a", Method: "GET", Path: "/", Token: watchword.Token(token)})
+	}
+	until(t, func() bool { d := decide(s.token("at+jwt", 0, `,"n":0`)); return d.Source() == "jwt" }) // the keys are here
+	before, asked := r.shared.Stats().Results, s.asked.Load()
+	for n := range 10 {
+		if d := decide(s.token("at+jwt", 0, fmt.Sprintf(`,"n":%d`, n+1))); !d.Allowed() || d.Source() != "jwt" {
+			t.Fatalf("%v from %s: %v", d.Reason, d.Source(), d.Err)
+		}
+	}
+	if now := r.shared.Stats().Results; now != before || s.asked.Load() != asked {
+		t.Errorf("the store was needed: %v, then %v; the server was asked %d times", before, now, s.asked.Load()-asked)
+	}
+	if d := decide(s.token("at+jwt", time.Minute, "")); !d.Allowed() || r.shared.Stats().Results[cache.SharedMiss] != before[cache.SharedMiss]+1 {
+		t.Errorf("an old one: %v from %s: %v, %v", d.Reason, d.Source(), d.Err, r.shared.Stats().Results)
+	}
+}
+
+// Signatures are no sign that a server is well: they hide no storm.
+//
+// Covers: OUT-04 T13
+func TestSignaturesHideNoStorm(t *testing.T) {
+	t.Parallel()
+	s := newSigner(t)
+	c := s.config(t, "jwt: {mode: local_first}", "{max_staleness: 30s}")
+	is, quiet := &c.Issuers[0], slog.New(slog.DiscardHandler)
+	asks, keys, err := is.connect(is.config(quiet), nil, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := asks.Discover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	protected, p, err := is.protect(asks, storm{}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := is.chain(protected, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(token string) (*watchword.Answer, error) {
+		return source.Introspect(t.Context(), watchword.Query{Token: watchword.Token(token), Key: watchword.Key(sha256.Sum256([]byte(token))), Issuer: is.Name, At: time.Now(), Freshness: watchword.Freshness{MaxStaleness: 30 * time.Second}})
+	}
+	var old []string
+	for n := range 30 {
+		old = append(old, s.token("at+jwt", time.Minute, fmt.Sprintf(`,"n":%d`, n)))
+	}
+	says := func(w http.ResponseWriter) {
+		fmt.Fprintf(w, `{"active":true,"exp":%d}`, time.Now().Add(time.Hour).Unix())
+	}
+	s.answer.Store(&says)
+	for _, token := range old {
+		if a, err := ask(token); err != nil || !a.Active() {
+			t.Fatal(a, err)
+		}
+	}
+	for n := range 200 {
+		if a, err := ask(s.token("at+jwt", 0, fmt.Sprintf(`,"n":%d`, n))); err != nil || !a.Vouched() {
+			t.Fatal(a, err)
+		}
+	}
+	says2 := func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"active":false}`) }
+	s.answer.Store(&says2)
+	for _, token := range old {
+		_, _ = ask(token)
+	}
+	if !p.storm.Stats().Raging {
+		t.Errorf("no storm: %+v", p.storm.Stats())
+	}
+	if a, err := ask(s.token("at+jwt", 0, `,"n":"young"`)); err != nil || !a.Vouched() {
+		t.Errorf("in a storm a young JWT is as good as ever: %v %v", a, err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"github.com/watchword-dev/watchword"
 	"github.com/watchword-dev/watchword/issuer"
 	"github.com/watchword-dev/watchword/issuer/guard"
-	"github.com/watchword-dev/watchword/jose"
 	"github.com/watchword-dev/watchword/observe"
 )
 
@@ -16,20 +15,16 @@ type protection struct {
 	storm *issuer.Storm
 }
 
-// protect builds the order in which one issuer's Sources stand below the cache, cheap to dear: the storm, its JWTs, the
-// guard, the client. The guard is next to the client, for only what leaves us needs a turn. The storm is outermost: it
-// must see every answer, and below the JWTs a doubt would be an outage to them, in which a signature alone may serve.
-func (is *Issuer) protect(asks watchword.Source, keys *jose.Keys, knows storm, logger *slog.Logger) (watchword.Source, protection, error) {
+// protect builds the order in which what protects one authorization server stands before its client: the storm, the
+// guard. The guard is next to the client, for only what leaves us needs a turn. The storm sees everything that the server
+// says, and nothing else: what a signature or a shared store says is no sign of its health.
+func (is *Issuer) protect(asks watchword.Source, knows storm, logger *slog.Logger) (watchword.Source, protection, error) {
 	var p protection
 	var err error
 	if p.guard, err = guard.Over(asks, is.guarded()); err != nil {
 		return nil, p, err
 	}
-	source, err := is.chain(p.guard, keys)
-	if err != nil {
-		return nil, p, err
-	}
-	p.storm, err = issuer.NewStorm(source, is.stormy(knows, logger))
+	p.storm, err = issuer.NewStorm(p.guard, is.stormy(knows, logger))
 	return p.storm, p, err
 }
 

@@ -177,7 +177,10 @@ func (c *Config) rehearse(r *reader) {
 		quiet := slog.New(slog.DiscardHandler)
 		one, keys, err := c.Issuers[i].connect(c.Issuers[i].config(quiet), nil, quiet)
 		if err == nil {
-			_, _, err = c.Issuers[i].protect(one, keys, storm{}, quiet)
+			_, err = c.Issuers[i].chain(one, keys)
+		}
+		if err == nil {
+			_, _, err = c.Issuers[i].protect(one, storm{}, quiet)
 		}
 		note(fmt.Sprintf("issuers[%d]", i), err)
 		if err == nil {
@@ -225,7 +228,7 @@ type client struct {
 	section *Issuer
 	read    []byte             // of files that are read once: the CA, the decryption key
 	keys    *jose.Keys         // nil: nothing says where they are
-	source  watchword.Source   // what answers for it: the Client, and what stands before it
+	source  watchword.Source   // what asks it: the Client, and what protects it
 	stop    context.CancelFunc // of its discovery; nil: none runs
 }
 
@@ -259,6 +262,6 @@ func (a *App) client(is *Issuer, logger *slog.Logger) (*client, error) {
 	if next.Client, next.keys, err = is.connect(c, a.metrics.KeysFetched(is.Name, is.JWT.KeysMaxAge), logger); err != nil {
 		return next, err
 	}
-	next.source, next.protection, err = is.protect(next.Client, next.keys, storm{a.canaryOf(is.Name), a.recent.explained(is.Name, is.Storm.AtLeast)}, logger)
+	next.source, next.protection, err = is.protect(next.Client, storm{a.canaryOf(is.Name), a.recent.explained(is.Name, is.Storm.AtLeast)}, logger)
 	return next, err
 }
