@@ -166,7 +166,9 @@ func pairs(what, hint string) kind[map[string]string] {
 func texts(what, hint string) kind[map[string][]string] {
 	one := text("word", "write a word")
 	value := oneOrList(one)
-	s := shape{word: "mapping of " + what, hint: hint, schema: map[string]any{"type": "object", "minProperties": 1, "additionalProperties": value.jsonSchema()}}
+	s := shape{word: "mapping of " + what, hint: hint, made: func() map[string]any {
+		return map[string]any{"type": "object", "minProperties": 1, "additionalProperties": value.jsonSchema()}
+	}}
 	return kind[map[string][]string]{s, func(r *reader, at place, into *map[string][]string) {
 		switch n := at.node; {
 		case n == nil || n.Kind == yaml.AliasNode:
@@ -205,7 +207,7 @@ var selectorClaims = func() kind[map[string]string] {
 			r.silent(at, fmt.Sprintf("names %d selectors", len(*into)), "keep at most four")
 		}
 		for name := range *into {
-			if slices.Contains([]string{"issuer", "token", "jti", "sub", "client", "session", "whole_issuer", "before", "effect", "why", "id", "at", "operator", "limit"}, name) || !keyLike.MatchString(name) {
+			if slices.Contains([]string{"issuer", "token", "jti", "sub", "client", "session", "whole_issuer", "before", "effect", "why", "id", "at", "operator", "limit"}, name) || !keyLike().MatchString(name) {
 				r.silent(at.child(name, at.node), "cannot be the name of a selector", "write another word of letters, digits, _ and -")
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -65,9 +66,9 @@ func text(word, hint string, checks ...func(string) (reason, fix string)) kind[s
 
 // like is a check against a pattern that says all there is to say.
 func like(pattern, reason string) func(string) (string, string) {
-	re := regexp.MustCompile(pattern)
+	re := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) }) // most keys are seldom written
 	return func(v string) (string, string) {
-		if !re.MatchString(v) {
+		if !re().MatchString(v) {
 			return reason, ""
 		}
 		return "", ""
@@ -183,7 +184,9 @@ var size = scalar(shape{word: "size", hint: "write bytes, or a whole number with
 // list is a list of at least one; no two are the same.
 func list[V any](of kind[V]) kind[[]V] {
 	s := shape{word: "list of " + of.word + "s", hint: "write a list such as [a, b]", secret: of.secret, keys: of.keys, items: true,
-		schema: map[string]any{"type": "array", "minItems": 1, "items": of.jsonSchema()}}
+		made: func() map[string]any {
+			return map[string]any{"type": "array", "minItems": 1, "items": of.jsonSchema()}
+		}}
 	return kind[[]V]{s, func(r *reader, at place, into *[]V) {
 		switch n := at.node; {
 		case n == nil || n.Kind == yaml.AliasNode:
@@ -217,7 +220,9 @@ func list[V any](of kind[V]) kind[[]V] {
 // oneOrList is one, or a list of them.
 func oneOrList[V any](of kind[V]) kind[[]V] {
 	many := list(of)
-	s := shape{word: of.word + " or a list of them", hint: of.hint, schema: map[string]any{"oneOf": []any{of.jsonSchema(), many.jsonSchema()}}}
+	s := shape{word: of.word + " or a list of them", hint: of.hint, made: func() map[string]any {
+		return map[string]any{"oneOf": []any{of.jsonSchema(), many.jsonSchema()}}
+	}}
 	return kind[[]V]{s, func(r *reader, at place, into *[]V) {
 		if at.node == nil || at.node.Kind != yaml.ScalarNode {
 			many.read(r, at, into)

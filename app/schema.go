@@ -21,7 +21,10 @@ func Schema() []byte {
 
 // jsonSchema is the schema of one value. A mapping's is made of its keys.
 func (s shape) jsonSchema() map[string]any {
-	if s.schema != nil {
+	switch {
+	case s.made != nil:
+		return s.made()
+	case s.schema != nil:
 		return s.schema
 	}
 	properties, required := map[string]any{}, []string{}

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -14,12 +15,13 @@ import (
 
 // shape is what a value looks like, whatever becomes of it.
 type shape struct {
-	word   string         // in the reference: "duration"
-	hint   string         // how to write one
-	schema map[string]any // JSON Schema, keywords of this value only
-	keys   []entry        // of a mapping, or of the mappings of a list
-	items  bool           // keys belong to the mappings of a list
-	secret bool           // nothing of it is ever repeated in a mistake
+	word   string                // in the reference: "duration"
+	hint   string                // how to write one
+	schema map[string]any        // JSON Schema, keywords of this value only
+	made   func() map[string]any // the same where it is made of others: nobody needs it but Schema
+	keys   []entry               // of a mapping, or of the mappings of a list
+	items  bool                  // keys belong to the mappings of a list
+	secret bool                  // nothing of it is ever repeated in a mistake
 }
 
 // entry is a row without its destination.
@@ -231,7 +233,7 @@ func (r *reader) mapping(at place, known []entry) (map[string]*yaml.Node, bool) 
 	return values, true
 }
 
-var keyLike = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,63}$`)
+var keyLike = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,63}$`) })
 
 // unknown reports a key that is not in the table. What may be a secret whose key or colon was forgotten, as in
 // {client_secret:hunter2}, is not repeated.
@@ -244,7 +246,7 @@ func (r *reader) unknown(at place, name, value *yaml.Node, known []entry) {
 	}
 	near := nearest(name.Value, names)
 	spot := at.child(name.Value, name)
-	if !keyLike.MatchString(name.Value) || value.ShortTag() == "!!null" && near == "" {
+	if !keyLike().MatchString(name.Value) || value.ShortTag() == "!!null" && near == "" {
 		spot = place{at.path, name}
 	}
 	fix := "known here: " + strings.Join(names, ", ")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -33,7 +34,7 @@ type Config struct {
 	Replicas  int                    // of a topic that we create; 0: the cluster's default
 }
 
-var topic = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$`)
+var topic = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$`) })
 
 // Validate reports every mistake of c at once.
 func (c *Config) Validate() error {
@@ -48,7 +49,7 @@ func (c *Config) Validate() error {
 		host, port, err := net.SplitHostPort(b)
 		wrong(err != nil || host == "" || port == "", "a broker is no host:port")
 	}
-	wrong(c.Topic != "" && !topic.MatchString(c.Topic), "the topic may hold letters, digits, . _ and -, at most 200")
+	wrong(c.Topic != "" && !topic().MatchString(c.Topic), "the topic may hold letters, digits, . _ and -, at most 200")
 	wrong(c.Username != "" && c.Password == nil, "a username without a password")
 	wrong(c.Username == "" && c.Password != nil, "a password without a username")
 	switch c.Mechanism {

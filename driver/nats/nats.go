@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -34,7 +35,7 @@ type Config struct {
 	Server nats.InProcessConnProvider
 }
 
-var name = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+var name = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`) })
 
 // Validate reports every mistake of c at once.
 func (c *Config) Validate() error {
@@ -53,8 +54,8 @@ func (c *Config) Validate() error {
 			wrong(!bad && u.User != nil, "the url holds credentials: username and password are keys of their own")
 		}
 	}
-	wrong(c.Stream != "" && !name.MatchString(c.Stream), "the stream's name may hold letters, digits, _ and -, at most 64")
-	wrong(c.Bucket != "" && !name.MatchString(c.Bucket), "the bucket's name may hold letters, digits, _ and -, at most 64")
+	wrong(c.Stream != "" && !name().MatchString(c.Stream), "the stream's name may hold letters, digits, _ and -, at most 64")
+	wrong(c.Bucket != "" && !name().MatchString(c.Bucket), "the bucket's name may hold letters, digits, _ and -, at most 64")
 	wrong(c.Username != "" && c.Password == nil, "a username without a password")
 	wrong(c.Replicas < 0 || c.Replicas > 5, "replicas are 1 to 5")
 	return errors.Join(errs...)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -30,7 +31,7 @@ type Config struct {
 }
 
 // Prefix names keys. It goes into no pattern, but braces would choose a cluster slot.
-var prefix = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$`)
+var prefix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$`) })
 
 // Validate reports every mistake of c at once.
 func (c *Config) Validate() error {
@@ -38,7 +39,7 @@ func (c *Config) Validate() error {
 	if host, port, err := net.SplitHostPort(c.Address); err != nil || host == "" || port == "" {
 		errs = append(errs, errors.New("redis: the address is no host:port"))
 	}
-	if c.Prefix != "" && !prefix.MatchString(c.Prefix) {
+	if c.Prefix != "" && !prefix().MatchString(c.Prefix) {
 		errs = append(errs, errors.New("redis: the prefix may hold letters, digits and _ . : -, at most 64"))
 	}
 	if c.Username != "" && c.Password == nil {
