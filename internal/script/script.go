@@ -2,7 +2,9 @@
 // a Verifier, in the fake time of a testing/synctest bubble. One statement a line, # begins a comment:
 //
 //	policy [NAME] max_staleness=30s max_age=10m stale_if_error=1m scopes=a,b audience=api relay   (before all else)
-//	       on_unavailable=dangerously_allow hold
+//	       on_unavailable=dangerously_allow hold recheck=0.1 recheck_on=client_ip,user_agent
+//	tier [NAME] client=batch scope=a audience=b tenant=acme subject=client max_staleness=2s max_age=1m stale_if_error=0s
+//	                                 tighter bounds for some tokens of a policy before it                (before all else)
 //	cache inactive=5s refresh_after=0.75 timeout=2s                                               (before all else)
 //	ledger settle=5s skew=2s remember=1m max_token_life=1h keys=sub log                           (before all else)
 //	                                 log: a restart replays it
@@ -15,9 +17,10 @@
 //	deny | revalidate | operator deny  sub=ann client=app session=s tenant=acme | token=t1 | jti=j | whole  [at=3s]
 //	                                 an event, which happened then; signal session-revoked ann: one as SSF says it
 //	cover [-2s] | gap | restart      a proof of the covering feed until now, or then; a hole in it; a new Ledger
-//	check t1 [by NAME] -> REASON asked=2 age=5s source=cache degraded=stale
+//	chance 0.05                      what a draw for recheck gives from here on; until then 0.5
+//	check t1 [by NAME] [from IP] [agent UA] -> REASON asked=2 age=5s source=cache degraded=stale
 //	                                 one decision; asked counts the questions to the server since the start
-//	ask t1 [by NAME] … got t1 -> …   one that begins here and ends there
+//	ask t1 [by NAME] [from IP] [agent UA] … got t1 -> …   one that begins here and ends there
 package script
 
 import (
@@ -48,7 +51,7 @@ func Run(t *testing.T, text string) {
 
 // Play plays text. It must be called in a bubble. The error names the line, what it wanted and what happened.
 func Play(text string) error {
-	s := &stage{start: time.Now(), as: &server{tokens: map[string]*token{}}, waiting: map[string]chan watchword.Decision{}}
+	s := &stage{chance: 0.5, start: time.Now(), as: &server{tokens: map[string]*token{}}, waiting: map[string]chan watchword.Decision{}}
 	defer s.close()
 	n := 0
 	for line := range strings.Lines(text) {
@@ -79,6 +82,7 @@ type stage struct {
 	verifier *watchword.Verifier
 	waiting  map[string]chan watchword.Decision // by token
 	checks   int
+	chance   float64 // what a draw gives
 }
 
 func (s *stage) close() {
@@ -94,7 +98,7 @@ func (s *stage) close() {
 
 func (s *stage) play(words []string) error {
 	verb, rest := words[0], words[1:]
-	if set := (map[string]func([]string) error{"policy": s.policy, "cache": s.cache, "ledger": s.ledger})[verb]; set != nil {
+	if set := (map[string]func([]string) error{"policy": s.policy, "tier": s.tier, "cache": s.cache, "ledger": s.ledger})[verb]; set != nil {
 		if s.verifier != nil {
 			return errors.New("comes before all else")
 		}
@@ -106,7 +110,7 @@ func (s *stage) play(words []string) error {
 	if slices.Contains([]string{"deny", "revalidate", "operator", "signal", "cover", "gap", "restart"}, verb) {
 		return s.hear(words)
 	}
-	act := map[string]func([]string) error{"at": s.at, "token": s.as.learn(s.start), "as": s.as.obey, "check": s.check, "ask": s.ask, "got": s.got}[verb]
+	act := map[string]func([]string) error{"at": s.at, "token": s.as.learn(s.start), "as": s.as.obey, "chance": s.draw, "check": s.check, "ask": s.ask, "got": s.got}[verb]
 	if act == nil {
 		return fmt.Errorf("%q is no statement", verb)
 	}
@@ -158,7 +162,9 @@ func (s *stage) policy(words []string) error {
 	if len(words) > 0 && !strings.Contains(words[0], "=") && words[0] != "relay" {
 		p.Name, words = words[0], words[1:]
 	}
+	probability, onChange := rechecks(&p.Recheck)
 	err := settings(words, map[string]func(string) error{
+		"recheck": probability, "recheck_on": onChange,
 		"max_staleness": duration(&p.Freshness.MaxStaleness), "max_age": duration(&p.Freshness.MaxAge), "stale_if_error": duration(&p.Freshness.StaleIfError),
 		"on_unavailable": func(v string) error {
 			on, ok := watchword.ParseOnUnavailable(v)
@@ -207,7 +213,7 @@ func (s *stage) build() (err error) {
 }
 
 func (s *stage) verifies() watchword.Config {
-	c := watchword.Config{Source: s.source, Issuers: []watchword.Issuer{{Name: "as"}}, Callers: s.policies}
+	c := watchword.Config{Source: s.source, Issuers: []watchword.Issuer{{Name: "as", Tenant: "org_id"}}, Callers: s.policies, Chance: func() float64 { return s.chance }}
 	if s.heard.on {
 		c.Ledger = s.heard.ledger
 	}
@@ -217,7 +223,7 @@ func (s *stage) verifies() watchword.Config {
 func (s *stage) check(words []string) error {
 	arrow := slices.Index(words, "->")
 	if arrow < 1 || arrow == len(words)-1 {
-		return errors.New("a check is TOKEN [by POLICY] -> REASON")
+		return errors.New("a check is TOKEN [by POLICY] [from IP] [agent UA] -> REASON")
 	}
 	r, err := request(words[:arrow])
 	if err != nil {
@@ -228,10 +234,12 @@ func (s *stage) check(words []string) error {
 
 func request(words []string) (watchword.Request, error) {
 	r := watchword.Request{Door: "script", Token: watchword.Token(words[0]), Caller: "default"}
-	if who := words[1:]; len(who) == 2 && who[0] == "by" {
-		r.Caller = who[1]
-	} else if len(who) > 0 {
-		return r, fmt.Errorf("%q is not known", who)
+	for who := words[1:]; len(who) > 0; who = who[2:] {
+		into := map[string]*string{"by": &r.Caller, "from": &r.Peer, "agent": &r.UserAgent}[who[0]]
+		if into == nil || len(who) == 1 {
+			return r, fmt.Errorf("%q is not known", who)
+		}
+		*into = who[1]
 	}
 	return r, nil
 }

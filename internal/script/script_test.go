@@ -177,8 +177,15 @@ func TestFailuresName(t *testing.T) {
 	f("policy\nas tired", "tired")
 	f("policy\nas", "too little")
 	f("policy\ndance", "dance")
-	f("policy\ncheck t1", "TOKEN [by POLICY] -> REASON")
+	f("policy\ncheck t1", "TOKEN [by POLICY] [from IP] [agent UA] -> REASON")
 	f("policy\ncheck t1 for x -> ok", "for x")
+	f("policy\ncheck t1 from -> ok", "from")
+	f("tier client=a max_staleness=1s", "line 1", "no policy default")
+	f("policy max_staleness=1s\ntier client=a max_staleness=2s\ntoken t1", "can only tighten")
+	f("policy\ntier subject=dog", "neither user nor client")
+	f("policy recheck_on=moon", "neither client_ip nor user_agent")
+	f("policy\nchance 1", "1 excluded")
+	f("policy\nask t1\nchance 0.1\ngot t1 -> inactive", "line 3", "may be drawing")
 	f("policy\ntoken t1", "checks nothing")
 	f("", "checks nothing")
 }
@@ -217,4 +224,64 @@ func TestOUT02Words(t *testing.T) {
 		at 2h15s1ns check t1 by hold -> unavailable
 		as up
 		check t1 by hold -> inactive`)
+}
+
+// Tiers tighten by what the answer says, for hits and for misses, and also what an outage may serve.
+//
+// Covers: CAC-01
+func TestTiers(t *testing.T) {
+	t.Parallel()
+	script.Run(t, `
+		policy max_staleness=30s stale_if_error=1m
+		tier client=batch max_staleness=10s
+		tier tenant=acme scope=pay subject=user max_staleness=5s stale_if_error=0s
+		token plain client=app exp=1h
+		token batch client=batch exp=1h
+		token pay client=batch sub=ann tenant=acme scope=pay,read exp=1h
+		token machine client=batch sub=batch tenant=acme scope=pay exp=1h   # stands for no user
+		check plain -> ok asked=1
+		check batch -> ok asked=2
+		check pay -> ok asked=3
+		check machine -> ok asked=4
+		at 5s check pay -> ok asked=4 source=cache
+		at 5s1ns check pay -> ok asked=5 age=0s source=issuer
+		at 10s check batch -> ok asked=5 source=cache
+		check machine -> ok asked=5 source=cache
+		at 10s1ns check batch -> ok asked=6 source=issuer
+		check machine -> ok asked=7 source=issuer
+		at 20s as down
+		at 30s check plain -> ok asked=7 source=cache
+		check pay -> unavailable                            # its tier allows no stale answer
+		check batch -> ok source=stale degraded=stale
+		at 40s as revoke batch
+		as up
+		check batch -> inactive`)
+}
+
+// A recheck asks about a fresh answer: by chance, or when its bearer seems to be another. If nobody can be asked, the
+// answer serves on, for it is as fresh as promised.
+//
+// Covers: CAC-01
+func TestRechecks(t *testing.T) {
+	t.Parallel()
+	script.Run(t, `
+		policy max_staleness=1h recheck=0.1 recheck_on=client_ip,user_agent
+		policy plain max_staleness=1h
+		token t1 exp=2h
+		check t1 from 192.0.2.1 agent curl -> ok asked=1
+		at 1s check t1 from 192.0.2.1 agent curl -> ok asked=1 source=cache
+		at 2s chance 0.0999
+		check t1 from 192.0.2.1 agent curl -> ok asked=2 age=0s source=issuer
+		check t1 by plain from 192.0.2.1 agent curl -> ok asked=2
+		at 3s chance 0.1
+		check t1 from 192.0.2.1 agent curl -> ok asked=2 source=cache
+		check t1 from 198.51.100.7 agent curl -> ok asked=3 source=issuer   # another address
+		at 4s check t1 from 198.51.100.7 agent wget -> ok asked=4 source=issuer
+		at 5s check t1 from 198.51.100.7 agent wget -> ok asked=4 source=cache
+		as down
+		at 6s check t1 from 192.0.2.9 agent wget -> ok asked=5 age=2s degraded=  # as fresh as promised
+		as up
+		as revoke t1
+		at 7s check t1 from 198.51.100.7 agent wget -> ok source=cache      # where it was: within the bound
+		at 8s check t1 from 203.0.113.1 agent wget -> inactive              # stolen, and found to be revoked`)
 }
