@@ -79,7 +79,9 @@ doors:
 admin: {listen: "127.0.0.1:0"}
 `, x.URL)))
 	until(t, x.look(func() bool { return x.verified > 0 }))
-	if !x.look(func() bool { return x.grants == 1 && x.scope == "ssf.manage" && strings.Contains(x.stream, "https://w.example/ssf") })() {
+	if !x.look(func() bool {
+		return x.grants == 1 && x.scope == "ssf.manage" && strings.Contains(x.stream, "https://w.example/ssf")
+	})() {
 		t.Errorf("%d grants, scope %q, stream %s", x.grants, x.scope, x.stream)
 	}
 	x.look(func() bool { x.live, x.verified = "revoked", 0; return true })()
