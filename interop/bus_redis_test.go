@@ -17,6 +17,7 @@ import (
 // redisServer is a real redis-server in a folder of its own that can be killed and started again.
 type redisServer struct {
 	address, dir string
+	args         []string // beyond those that every one has; for start
 	process      *process
 }
 
@@ -41,6 +42,12 @@ func (r *redisServer) start(t *testing.T, args ...string) {
 
 // ask sends one inline command and returns the first line of the answer.
 func (r *redisServer) ask(line string) string {
+	first, _, _ := strings.Cut(r.all(line), "\r\n")
+	return first
+}
+
+// all is ask, for what of the answer comes at once.
+func (r *redisServer) all(line string) string {
 	c, err := net.DialTimeout("tcp", r.address, time.Second)
 	if err != nil {
 		return err.Error()
@@ -50,8 +57,7 @@ func (r *redisServer) ask(line string) string {
 	_, _ = fmt.Fprintf(c, "%s\r\n", line)
 	b := make([]byte, 4096)
 	n, _ := c.Read(b)
-	first, _, _ := strings.Cut(string(b[:n]), "\r\n")
-	return first
+	return string(b[:n])
 }
 
 // A real Redis, killed, restarted, and failed over to a replica that missed the last write.

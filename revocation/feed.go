@@ -2,6 +2,7 @@ package revocation
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -35,6 +36,13 @@ type Publisher interface {
 	// Lapse forwards a gap of a covering feed (a paused stream, a message that could not be read).
 	Lapse(ctx context.Context, issuer, why string) error
 }
+
+// What a driver's error is, beside its own words, where an operator must mend it.
+var (
+	ErrCredential = errors.New("it refuses the credential") // password, key or certificate
+	ErrForbidden  = errors.New("it forbids something")      // to who is known
+	ErrCluster    = errors.New("it is a node of a cluster") // and was taken for a server of its own
+)
 
 // Entry is one message of a Log.
 type Entry struct {

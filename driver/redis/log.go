@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,7 +30,8 @@ type LogConfig struct {
 }
 
 // Log is a revocation.Log in one Redis: a stream, a hash of what is kept, and when that is over. Its identity is the
-// server's replication id: a restart or a failover is another log, as far as anybody can show, and so a gap. Redis
+// server's replication id: a restart or a failover is another log, as far as anybody can show, and so a gap. In a
+// cluster all of it lies in one slot, so one node has it; when the slot moves, the next one's is another log. Redis
 // acknowledges before it is durable unless it runs with appendfsync always; Replicas narrows what a failover can lose.
 // Safe for concurrent use. Make it with NewLog.
 type Log struct {
@@ -36,6 +39,7 @@ type Log struct {
 
 	mu     sync.Mutex
 	client rueidis.Client // nil: not connected yet, or given up
+	tried  int            // how often, to begin with another seed of a cluster
 	closed bool
 }
 
@@ -70,13 +74,13 @@ return 1`
 
 // Append implements revocation.Log.
 func (l *Log) Append(ctx context.Context, body []byte) error {
-	return l.write(ctx, appendScript, []string{l.c.key("log")}, strconv.FormatInt(int64(l.c.Retention/time.Second), 10), rueidis.BinaryString(body))
+	return l.write(ctx, appendScript, []string{l.c.together("log")}, strconv.FormatInt(int64(l.c.Retention/time.Second), 10), rueidis.BinaryString(body))
 }
 
 // Keep implements revocation.Log. The server's clock decides when it is over, a second late.
 func (l *Log) Keep(ctx context.Context, key string, body []byte, until time.Time) error {
 	value := append(binary.BigEndian.AppendUint64(nil, uint64(max(0, until.UnixMilli()))), body...)
-	return l.write(ctx, keepScript, []string{l.c.key("kept"), l.c.key("kept.until")}, key, rueidis.BinaryString(value), strconv.FormatInt(until.Unix()+1, 10))
+	return l.write(ctx, keepScript, []string{l.c.together("kept"), l.c.together("kept.until")}, key, rueidis.BinaryString(value), strconv.FormatInt(until.Unix()+1, 10))
 }
 
 // write runs a script and waits for the replicas.
@@ -88,22 +92,22 @@ func (l *Log) write(ctx context.Context, script string, keys []string, args ...s
 		return err
 	}
 	if l.c.Replicas == 0 {
-		return l.exec(ctx, client, script, keys, args)
+		return l.exec(ctx, client, client, script, keys, args)
 	}
 	return client.Dedicated(func(one rueidis.DedicatedClient) error { // WAIT counts what its own connection wrote
-		if err := l.exec(ctx, one, script, keys, args); err != nil {
+		if err := l.exec(ctx, client, one, script, keys, args); err != nil {
 			return err
 		}
 		got, err := one.Do(ctx, one.B().Wait().Numreplicas(int64(l.c.Replicas)).Timeout(askTimeout.Milliseconds()).Build()).AsInt64()
 		if err == nil && got < int64(l.c.Replicas) {
-			return fmt.Errorf("redis: %d of %d replicas have it", got, l.c.Replicas)
+			err = fmt.Errorf("%d of %d replicas have it", got, l.c.Replicas)
 		}
-		return l.failed(err)
+		return l.failed(client, err)
 	})
 }
 
-func (l *Log) exec(ctx context.Context, c rueidis.CoreClient, script string, keys, args []string) error {
-	return l.failed(c.Do(ctx, c.B().Eval().Script(script).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()).Error())
+func (l *Log) exec(ctx context.Context, of rueidis.Client, c rueidis.CoreClient, script string, keys, args []string) error {
+	return l.failed(of, c.Do(ctx, c.B().Eval().Script(script).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()).Error())
 }
 
 // Kept implements revocation.Log.
@@ -114,10 +118,10 @@ func (l *Log) Kept(ctx context.Context, each func(key string, body []byte) error
 	}
 	for cursor := uint64(0); ; {
 		ask, cancel := deadline(ctx)
-		page, err := client.Do(ask, client.B().Hscan().Key(l.c.key("kept")).Cursor(cursor).Count(512).Build()).AsScanEntry()
+		page, err := client.Do(ask, client.B().Hscan().Key(l.c.together("kept")).Cursor(cursor).Count(512).Build()).AsScanEntry()
 		cancel()
 		if err != nil {
-			return l.failed(err)
+			return l.failed(client, err)
 		}
 		for i := 0; i+1 < len(page.Elements); i += 2 {
 			value := page.Elements[i+1]
@@ -166,10 +170,14 @@ func (r *reading) follow(ctx context.Context) error {
 	}
 	one, release := client.Dedicate()
 	defer release()
+	return r.log.failed(client, r.on(ctx, one))
+}
+
+func (r *reading) on(ctx context.Context, one rueidis.DedicatedClient) error {
 	if err := r.continuity(ctx, one); err != nil {
 		return err
 	}
-	stream := r.log.c.key("log")
+	stream := r.log.c.together("log")
 	for {
 		after := r.after
 		if after == "" {
@@ -217,7 +225,7 @@ func (r *reading) continuity(ctx context.Context, one rueidis.DedicatedClient) e
 	}
 	ask, cancel := deadline(ctx)
 	defer cancel()
-	last, err := one.Do(ask, one.B().Xrange().Key(r.log.c.key("log")).Start(r.after).End(r.after).Count(1).Build()).AsXRange()
+	last, err := one.Do(ask, one.B().Xrange().Key(r.log.c.together("log")).Start(r.after).End(r.after).Count(1).Build()).AsXRange()
 	if err != nil {
 		return err
 	}
@@ -243,12 +251,11 @@ func (l *Log) identity(ctx context.Context, one rueidis.DedicatedClient) (string
 		return "", err
 	}
 	if field(info, "role") != "master" {
-		l.drop()
-		return "", errors.New("redis: a replica answers")
+		return "", errReplica
 	}
 	id := field(info, "master_replid")
 	if id == "" || len(id) > 64 {
-		return "", errors.New("redis: it tells no replication id")
+		return "", errors.New("it tells no replication id")
 	}
 	return id, nil
 }
@@ -274,7 +281,7 @@ func (l *Log) connected(ctx context.Context) (rueidis.Client, error) {
 		return nil, errors.New("redis: closed")
 	}
 	if l.client == nil {
-		client, err := l.c.dial()
+		client, err := l.find(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -282,6 +289,50 @@ func (l *Log) connected(ctx context.Context) (rueidis.Client, error) {
 		l.advise(ctx, client)
 	}
 	return l.client, nil
+}
+
+// find connects to the server, in a cluster to the node that has the log. The caller holds mu.
+func (l *Log) find(ctx context.Context) (rueidis.Client, error) {
+	seeds := l.c.seeds()
+	at := seeds[l.tried%len(seeds)]
+	l.tried++
+	for range mostHops {
+		client, err := l.c.dial(l.c.one(at))
+		if err != nil || !l.c.Cluster {
+			return client, err
+		}
+		ask, cancel := deadline(ctx)
+		err = client.Do(ask, client.B().Exists().Key(l.c.together("log")).Build()).Error()
+		cancel()
+		if err == nil {
+			return client, nil
+		}
+		client.Close()
+		if at = moved(at, err); at == "" {
+			return nil, l.c.explain(l.c.Address, err)
+		}
+	}
+	return nil, fmt.Errorf("redis %s: its nodes point at each other", l.c.Address)
+}
+
+// moved is the address to which err, of the node at address, points; empty: to none.
+func moved(address string, err error) string {
+	said, is := rueidis.IsRedisErr(err)
+	if !is {
+		return ""
+	}
+	to, is := said.IsMoved()
+	if !is {
+		return ""
+	}
+	host, port, err := net.SplitHostPort(to)
+	if host == "" { // where it is reached by
+		host, _, _ = net.SplitHostPort(address)
+	}
+	if err != nil {
+		return ""
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // advise warns of a server that acknowledges what a crash undoes.
@@ -297,22 +348,30 @@ func (l *Log) advise(ctx context.Context, client rueidis.Client) {
 	}
 }
 
-// drop gives a connection up that leads to the wrong server.
-func (l *Log) drop() {
+// errReplica is why a connection is given up that leads to a server that is no master any more.
+var errReplica = errors.New("a replica answers")
+
+// failed says what err is, and gives client up where another connection may lead to a server that does better: this one
+// takes no writes, or is a node of a cluster that has lost the log or is gone. It then begins anew.
+func (l *Log) failed(client rueidis.Client, err error) error {
+	if err == nil {
+		return nil
+	}
+	said, is := rueidis.IsRedisErr(err)
+	gone := errors.Is(err, errReplica)
+	if is {
+		word, _, _ := strings.Cut(said.Error(), " ")
+		gone = word == "READONLY" || l.c.Cluster && slices.Contains([]string{"MOVED", "ASK", "CLUSTERDOWN"}, word)
+	} else if l.c.Cluster && !errors.Is(err, context.Canceled) {
+		gone = true
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.client != nil {
-		go l.client.Close() // it waits for calls, and this one is one
+	if gone && l.client == client {
+		go client.Close() // it waits for calls, and this one is one
 		l.client = nil
 	}
-}
-
-// failed looks whether err says that this server takes no writes: another connection may lead to one that does.
-func (l *Log) failed(err error) error {
-	if e, is := rueidis.IsRedisErr(err); is && strings.HasPrefix(e.Error(), "READONLY") {
-		l.drop()
-	}
-	return err
+	return l.c.explain(l.c.Address, err)
 }
 
 func (l *Log) isClosed() bool {

@@ -16,9 +16,9 @@ import (
 	"github.com/watchword-dev/watchword/cache"
 )
 
-// Store is a cache.Store in one Redis. Keys are the prefix and a digest, values are sealed by who writes them, and each
-// has the life that it is worth. It connects when it is first used, and again whenever it must. Make it with NewStore;
-// Close it.
+// Store is a cache.Store in one Redis, or spread over a cluster. Keys are the prefix and a digest, values are sealed by
+// who writes them, and each has the life that it is worth. It connects when it is first used, and again whenever it
+// must. Make it with NewStore; Close it.
 type Store struct {
 	c      Config
 	client atomic.Pointer[rueidis.Client] // nil: not connected
@@ -65,12 +65,20 @@ func (s *Store) connected(ctx context.Context) (rueidis.Client, error) {
 	if s.closed.Load() {
 		return nil, rueidis.ErrClosing
 	}
-	c, err := s.c.dial()
+	c, err := s.c.dial(s.c.whole())
 	if err != nil {
 		return nil, err
 	}
 	s.client.Store(&c)
 	return c, nil
+}
+
+// failed says what err of a command is.
+func (s *Store) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return s.c.explain(s.c.Address, err)
 }
 
 const (
@@ -93,7 +101,7 @@ func (s *Store) Get(ctx context.Context, key cache.Digest) (*cache.Item, error) 
 		return nil, nil
 	}
 	if err != nil || len(b) == 0 {
-		return nil, err
+		return nil, s.failed(err)
 	}
 	item, err := cache.DecodeItem(b)
 	if err != nil {
@@ -118,7 +126,7 @@ func (s *Store) Put(ctx context.Context, key cache.Digest, item cache.Item, life
 	if err != nil || life < time.Millisecond {
 		return err
 	}
-	return put.Exec(ctx, c, []string{s.key(answers, key)}, []string{rueidis.BinaryString(item.Encode()), strconv.FormatInt(life.Milliseconds(), 10)}).Error()
+	return s.failed(put.Exec(ctx, c, []string{s.key(answers, key)}, []string{rueidis.BinaryString(item.Encode()), strconv.FormatInt(life.Milliseconds(), 10)}).Error())
 }
 
 // release gives back a lease that is still ours.
@@ -138,7 +146,7 @@ func (s *Store) Lease(ctx context.Context, key cache.Digest, life time.Duration)
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, s.failed(err)
 	}
 	return func(ctx context.Context) error { return release.Exec(ctx, c, []string{name}, []string{mine}).Error() }, nil
 }
@@ -151,7 +159,7 @@ func (s *Store) Clock(ctx context.Context) (time.Time, error) {
 	}
 	now, err := c.Do(ctx, c.B().Time().Build()).AsIntSlice()
 	if err != nil {
-		return time.Time{}, err
+		return time.Time{}, s.failed(err)
 	}
 	if len(now) != 2 {
 		return time.Time{}, errors.New("redis: TIME answered something else")
@@ -167,37 +175,34 @@ var errLost = errors.New("redis: the connection was lost, and notices with it")
 func (s *Store) Notice(ctx context.Context, ready func(), changed func(cache.Digest)) error {
 	prefix := s.c.key(answers)
 	lost := make(chan struct{}, 1)
-	c, err := s.c.dial(func(o *rueidis.ClientOption) {
-		o.DisableCache = false
-		o.CacheSizeEachConn = 1 << 10 // nothing is cached: the least it takes
-		o.PipelineMultiplex = -1      // one connection, so that each notice comes once
-		o.ClientTrackingOptions = []string{"PREFIX", prefix, "BCAST"}
-		o.OnInvalidations = func(names []rueidis.RedisMessage) {
-			if names == nil {
-				select {
-				case lost <- struct{}{}:
-				default:
-				}
+	o := s.c.whole()
+	o.DisableCache = false
+	o.CacheSizeEachConn = 1 << 10 // nothing is cached: the least it takes
+	o.PipelineMultiplex = -1      // one connection, so that each notice comes once
+	o.ClientTrackingOptions = []string{"PREFIX", prefix, "BCAST"}
+	o.OnInvalidations = func(names []rueidis.RedisMessage) {
+		if names == nil {
+			select {
+			case lost <- struct{}{}:
+			default:
 			}
-			for i := range names {
-				if name, err := names[i].ToString(); err == nil {
-					if d, is := digest(name, prefix); is {
-						changed(d)
-					}
+		}
+		for i := range names {
+			if name, err := names[i].ToString(); err == nil {
+				if d, is := digest(name, prefix); is {
+					changed(d)
 				}
 			}
 		}
-	})
+	}
+	c, err := s.c.dial(o)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	for first := true; ; first = false {
-		ping, cancel := context.WithTimeout(ctx, dialTimeout)
-		err := c.Do(ping, c.B().Ping().Build()).Error()
-		cancel()
-		if err != nil {
-			return err
+		if err := pingAll(ctx, c); err != nil {
+			return s.failed(err)
 		}
 		if first {
 			ready()
@@ -210,6 +215,22 @@ func (s *Store) Notice(ctx context.Context, ready func(), changed func(cache.Dig
 			return ctx.Err()
 		}
 	}
+}
+
+// pingAll pings the server, or every node of a cluster: each tells of its own keys, to who is connected.
+func pingAll(ctx context.Context, c rueidis.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	nodes := c.Nodes()
+	errs := make(chan error, len(nodes))
+	for _, one := range nodes {
+		go func() { errs <- one.Do(ctx, one.B().Ping().Build()).Error() }()
+	}
+	var all []error
+	for range nodes {
+		all = append(all, <-errs)
+	}
+	return errors.Join(all...)
 }
 
 // digest reads a key that we wrote.
