@@ -142,6 +142,7 @@ var owners = map[string]string{
 	"modernc.org/sqlite":                  "authority",
 	"github.com/redis/rueidis":            "driver/redis",
 	"github.com/nats-io/nats.go":          "driver/nats",
+	"github.com/nats-io/nkeys":            "driver/nats",
 	"github.com/nats-io/nats-server/v2":   "driver/nats/embedded",
 	"github.com/twmb/franz-go":            "driver/kafka",
 	"github.com/twmb/franz-go/pkg/kmsg":   "driver/kafka",

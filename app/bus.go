@@ -3,10 +3,8 @@ package app
 import (
 	"crypto/hkdf"
 	"crypto/sha256"
-	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/watchword-dev/watchword/revocation"
@@ -15,81 +13,37 @@ import (
 // Bus carries revocations through a fleet: exactly one of the three.
 type Bus struct {
 	Redis *Redis
-	NATS  *BusNATS
+	NATS  *NATS
 	Kafka *Kafka
-}
-
-// BusNATS is a NATS cluster with a stream.
-type BusNATS struct {
-	URL, Stream, Username string
-	Password              Secret
-	CA                    string // PEM file; empty: TLS by the system's authorities, where the URL says tls
-	Replicas              int
-}
-
-// Kafka is a Kafka cluster.
-type Kafka struct {
-	Brokers                    []string
-	Topic, Username, Mechanism string
-	Password                   Secret
-	CA                         string // PEM file; empty: no TLS
 }
 
 var busKeys = object([]row[Bus]{
 	key("redis", optional(redisKeys), func(b *Bus) **Redis { return &b.Redis }, "A Redis or Valkey stream. It should run with `appendonly yes`, better `appendfsync always`."),
-	key("nats", optional(busNATSKeys), func(b *Bus) **BusNATS { return &b.NATS }, "A JetStream stream, and a bucket STREAM-kept."),
+	key("nats", optional(busNATSKeys), func(b *Bus) **NATS { return &b.NATS }, "A JetStream stream, and a bucket STREAM-kept."),
 	key("kafka", optional(kafkaKeys), func(b *Bus) **Kafka { return &b.Kafka }, "A Kafka topic, and a compacted topic TOPIC-kept. Their min.insync.replicas should be 2 or more."),
 })
 
-var busNATSKeys = object([]row[BusNATS]{
-	key("url", text("URL", "write nats://host:port or tls://host:port, several with commas", like(`^(nats|tls)://[^@]+$`, "is no URL of NATS without credentials")), func(s *BusNATS) *string { return &s.URL }, "Where it listens.").required(),
-	key("stream", text("stream", "write letters, digits, _ and -, at most 64", like(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`, "is no name of a stream")), func(s *BusNATS) *string { return &s.Stream },
-		"The stream; made if it is not there.").or("watchword"),
-	key("username", text("name", "write the name of its user"), func(s *BusNATS) *string { return &s.Username }, "Its user. Absent: none."),
-	key("password", secret(1), func(s *BusNATS) *Secret { return &s.Password }, passwordDoc),
-	key("replicas", integer(1, 5), func(s *BusNATS) *int { return &s.Replicas }, "Of what we make.").or("1"),
-	key("tls", object([]row[BusNATS]{key("ca", filePath, func(s *BusNATS) *string { return &s.CA }, caDoc).required()}), self[BusNATS], "TLS towards it. Absent: the system's certificates, where the URL says tls."),
-}, "embedded")
+var busNATSKeys = object(append(natsRows(),
+	key("stream", text("stream", "write letters, digits, _ and -, at most 64", like(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`, "is no name of a stream")), func(s *NATS) *string { return &s.Stream },
+		"The stream; made if it is not there.").or("watchword")), "embedded")
 
-var kafkaKeys = object([]row[Kafka]{
-	key("brokers", list(text("broker", "write host:port, such as 127.0.0.1:9092", like(`^.+:[0-9]{1,5}$`, "has no port"))), func(s *Kafka) *[]string { return &s.Brokers }, "Some of the cluster, to begin with.").required(),
-	key("topic", text("topic", "write letters, digits, . _ and -, at most 200", like(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$`, "is no name of a topic")), func(s *Kafka) *string { return &s.Topic },
-		"The topic; made with one partition if it is not there. Only partition 0 is used: one order.").or("watchword"),
-	key("username", text("name", "write the name of its user"), func(s *Kafka) *string { return &s.Username }, "SASL. Absent: none."),
-	key("password", secret(1), func(s *Kafka) *Secret { return &s.Password }, passwordDoc),
-	key("mechanism", word("scram-sha-512", "scram-sha-256", "plain"), func(s *Kafka) *string { return &s.Mechanism }, "Of SASL; plain needs TLS.").or("scram-sha-512"),
-	key("tls", object([]row[Kafka]{key("ca", filePath, func(s *Kafka) *string { return &s.CA }, caDoc).required()}), self[Kafka], "TLS towards it. Absent: none."),
-})
-
-// engine is what is common to the three. A nil Bus has none.
-func (b *Bus) engine() (name, user, where, ca string, password Secret) {
+// engine is the one that is named first. A nil Bus has none.
+func (b *Bus) engine() engine {
+	const path = "revocation.bus."
 	switch {
 	case b == nil:
 	case b.Redis != nil:
-		return "redis", b.Redis.Username, b.Redis.Address + " " + b.Redis.Prefix, b.Redis.CA, b.Redis.Password
+		return b.Redis.engine(path)
 	case b.NATS != nil:
-		return "nats", b.NATS.Username, fmt.Sprint(b.NATS.URL, " ", b.NATS.Stream, " ", b.NATS.Replicas), b.NATS.CA, b.NATS.Password
+		return b.NATS.engine(path)
 	case b.Kafka != nil:
-		return "kafka", b.Kafka.Username, strings.Join(b.Kafka.Brokers, ",") + " " + b.Kafka.Topic + " " + b.Kafka.Mechanism, b.Kafka.CA, b.Kafka.Password
+		return b.Kafka.engine(path)
 	}
-	return "", "", "", "", Secret{}
+	return engine{}
 }
 
 // String is what of b cannot change while it serves.
-func (b *Bus) String() string {
-	name, user, where, ca, _ := b.engine()
-	return fmt.Sprintf("%s %s username %q ca %q", name, where, user, ca)
-}
-
-func (b *Bus) ca() string {
-	_, _, _, ca, _ := b.engine()
-	return ca
-}
-
-func (b *Bus) password() (engine string, s Secret) {
-	engine, _, _, _, s = b.engine()
-	return engine, s
-}
+func (b *Bus) String() string { return b.engine().String() }
 
 // notInThisBuild is said of what the tag standalone leaves out.
 const notInThisBuild = "not in this build, which has the tag standalone"
@@ -120,22 +74,13 @@ func (c *Config) checkBus(r *reader) {
 	if !r.has("deployment_secret") {
 		r.silent(place{"deployment_secret", r.at(path).node}, "is missing: revocation.bus needs it, so that nobody else revokes", "write deployment_secret: {file: …}, the same on every node; `openssl rand -hex 32` makes one")
 	}
-	name, user, _, ca, password := b.engine()
-	at := path + "." + name
-	if user != "" && password.IsZero() {
-		r.silent(place{at + ".password", r.at(at).node}, "is missing: username needs it", secretHint)
+	e := b.engine()
+	e.check(r)
+	if b.Kafka != nil && e.user == "" {
+		r.inert(e.path+".mechanism", "there is no username", "write username, or remove it")
 	}
-	if user == "" && (name == "nats" || name == "kafka") {
-		r.inert(at+".password", "there is no username", "write username, or remove it")
-	}
-	if b.NATS != nil && strings.HasPrefix(b.NATS.URL, "nats") {
-		r.inert(at+".tls", "the URL says nats", "write tls:// in the URL, or remove it")
-	}
-	if b.Kafka != nil && user == "" {
-		r.inert(at+".mechanism", "there is no username", "write username, or remove it")
-	}
-	if b.Kafka != nil && b.Kafka.Mechanism == "plain" && ca == "" {
-		r.silent(r.at(at+".mechanism"), "plain shows the password to everybody on the way", "write tls, or another mechanism")
+	if b.Kafka != nil && b.Kafka.Mechanism == "plain" && e.tls.CA == "" {
+		r.silent(r.at(e.path+".mechanism"), "plain shows the password to everybody on the way", "write tls, or another mechanism")
 	}
 }
 
@@ -171,7 +116,12 @@ func (a *App) openBus(c *Config, logger *slog.Logger) error {
 	if c.Revocation.Bus == nil {
 		return nil
 	}
-	log, err := c.Revocation.Bus.open(c.retention(), a.busPassword(c), func(what string) { logger.Warn(what) })
+	now := func() engine { return a.configured(c).Revocation.Bus.engine() }
+	with, err := now().reach(now)
+	var log revocation.Log
+	if err == nil {
+		log, err = c.Revocation.Bus.log(c.retention(), with, func(what string) { logger.Warn(what) })
+	}
 	if err != nil {
 		return fmt.Errorf("revocation.bus: %w", err)
 	}
@@ -200,7 +150,7 @@ func (a *App) openBus(c *Config, logger *slog.Logger) error {
 				logger.Warn("the bus may have missed something", "issuer", issuer, "kind", kind, "why", why)
 			},
 			Message: func(outcome string) { a.metrics.Message(busFeed, outcome) },
-			Warn:    func(what string, err error) { logger.Warn("bus: "+what, "error", err) },
+			Warn:    func(what string, err error) { logger.Warn("bus: "+what, now().because(err)...) },
 		}}
 	for _, old := range secrets[1:] {
 		f.Previous = append(f.Previous, []byte(old))
@@ -247,35 +197,6 @@ func (c *Config) retention() time.Duration {
 		keep = max(keep, 2*is.Remember)
 	}
 	return keep
-}
-
-// busPassword reads the password that is configured now.
-func (a *App) busPassword(first *Config) func() (string, error) {
-	return func() (string, error) {
-		_, s := a.configured(first).Revocation.Bus.password()
-		values, err := s.Resolve()
-		if err != nil || len(values) == 0 {
-			return "", fmt.Errorf("revocation.bus: no password: %w", err)
-		}
-		return values[0], nil
-	}
-}
-
-// open makes the log and touches no network.
-func (b *Bus) open(retention time.Duration, password func() (string, error), warn func(what string)) (revocation.Log, error) {
-	_, _, _, ca, s := b.engine()
-	if s.IsZero() {
-		password = nil
-	}
-	var secured *tls.Config
-	if ca != "" {
-		pool, err := certPool(ca)
-		if err != nil {
-			return nil, fmt.Errorf("tls: ca: %w", err)
-		}
-		secured = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-	}
-	return b.log(retention, password, secured, warn)
 }
 
 // leave gives the bus up.

@@ -32,9 +32,17 @@ func TestBusKeys(t *testing.T) {
 	refused(t, bus("kafka: {brokers: ['a:1'], username: u}"), path+".kafka.password", "is missing")
 	refused(t, bus("kafka: {brokers: ['a:1'], mechanism: scram-sha-256}"), path+".kafka.mechanism", "has no effect")
 	refused(t, bus("kafka: {brokers: ['a:1'], username: u, password: {env: P}, mechanism: plain}"), path+".kafka.mechanism", "shows the password")
+	refused(t, bus("redis: {address: 'a:1', tls: {ca: c, cert: d}}"), path+".redis.tls.key", "is missing")
+	refused(t, bus("kafka: {brokers: ['a:1'], tls: {ca: c, key: d}}"), path+".kafka.tls.cert", "is missing")
+	refused(t, bus("nats: {url: 'nats://a:1', username: u, password: {env: P}, nkey: {env: N}}"), path+".nats.nkey", "has no effect")
+	refused(t, bus("nats: {url: 'nats://a:1', nkey: {env: N}, credentials: {env: C}}"), path+".nats.credentials", "has no effect")
+	refused(t, bus("redis: {address: 'a:1, b:1'}"), path+".redis.address", "more than one")
 	was := accepted(t, bus("redis: {address: 'a:1'}"))
 	if err := accepted(t, bus("redis: {address: 'a:2'}")).restarts(was); err == nil || !strings.Contains(err.Error(), "revocation") {
 		t.Errorf("another server without a restart: %v", err)
+	}
+	if err := accepted(t, bus("redis: {address: 'a:1', cluster: true}")).restarts(was); err == nil {
+		t.Error("a cluster without a restart")
 	}
 	if err := accepted(t, bus("redis: {address: 'a:1'}")).restarts(was); err != nil {
 		t.Errorf("the same again: %v", err)

@@ -91,19 +91,18 @@ func (c *Config) secrets() iter.Seq2[string, Secret] {
 		if !c.DeploymentSecret.IsZero() && !yield("deployment_secret", c.DeploymentSecret) {
 			return
 		}
-		if s := c.Cache.L2.redis().Password; !s.IsZero() && !yield("cache.l2.redis.password", s) {
-			return
-		}
-		if s := c.Cache.L2.nats().Password; !s.IsZero() {
-			if !yield("cache.l2.nats.password", s) {
-				return
+		for _, e := range c.engines() {
+			for path, s := range e.secrets() {
+				if !yield(path, s) {
+					return
+				}
 			}
-		}
-		if path, s := c.Revocation.Bus.password(); !s.IsZero() {
-			yield("revocation.bus."+path+".password", s)
 		}
 	}
 }
+
+// engines are the servers that this node shares with others.
+func (c *Config) engines() []engine { return []engine{c.Revocation.Bus.engine(), c.Cache.L2.engine()} }
 
 // pairs yields every certificate with its key, by path.
 func (c *Config) pairs() iter.Seq2[string, TLS] {
@@ -119,8 +118,13 @@ func (c *Config) pairs() iter.Seq2[string, TLS] {
 		if d := c.ForwardAuth; d != nil && d.TLS != nil && !yield("doors.forward_auth.tls", *d.TLS) {
 			return
 		}
-		if d := c.Events; d != nil && d.TLS != nil {
-			yield("doors.events.tls", *d.TLS)
+		if d := c.Events; d != nil && d.TLS != nil && !yield("doors.events.tls", *d.TLS) {
+			return
+		}
+		for _, e := range c.engines() {
+			if e.tls.Cert != "" && e.tls.Key != "" && !yield(e.path+".tls", TLS{e.tls.Cert, e.tls.Key}) {
+				return
+			}
 		}
 	}
 }
@@ -164,6 +168,10 @@ func (c *Config) onDisk(r *reader) {
 				if block, _ := pem.Decode([]byte(v)); block == nil || !strings.HasSuffix(block.Type, "PRIVATE KEY") {
 					r.silent(r.at(path), "is no private key in PEM", "write a file that begins with -----BEGIN PRIVATE KEY-----")
 				}
+			case strings.HasSuffix(path, ".nkey") && !strings.HasPrefix(v, "SU"):
+				r.silent(r.at(path), "is no seed of a user's NKey", "write one that begins with SU: `nsc` or `nk -gen user` makes one")
+			case strings.HasSuffix(path, ".credentials") && !strings.Contains(v, "-----BEGIN NATS USER JWT-----"):
+				r.silent(r.at(path), "is no credentials file", "write the file that `nsc generate creds` prints")
 			case path == "deployment_secret" && len(v) < cache.MinSecretBytes && c.Cache.L2 != nil:
 				r.silent(r.at(path), fmt.Sprintf("is shorter than %d bytes: it seals what cache.l2 shares, and could be guessed from a dump", cache.MinSecretBytes), "make one with `openssl rand -hex 32`")
 			case path == "deployment_secret" && len(v) < revocation.MinSecretBytes && c.Revocation.Bus != nil:
@@ -178,14 +186,12 @@ func (c *Config) onDisk(r *reader) {
 			r.silent(r.at(path), err.Error(), "write a certificate and its key, both in PEM")
 		}
 	}
-	if ca := c.Cache.L2.ca(); ca != "" {
-		if _, err := certPool(ca); err != nil {
-			r.silent(r.at("cache.l2"), err.Error(), "write a file of certificates in PEM")
+	for _, e := range c.engines() {
+		if e.tls.CA == "" {
+			continue
 		}
-	}
-	if ca := c.Revocation.Bus.ca(); ca != "" {
-		if _, err := certPool(ca); err != nil {
-			r.silent(r.at("revocation.bus"), err.Error(), "write a file of certificates in PEM")
+		if _, err := certPool(e.tls.CA); err != nil {
+			r.silent(r.at(e.path+".tls.ca"), err.Error(), "write a file of certificates in PEM")
 		}
 	}
 	for i, is := range c.Issuers {

@@ -3,7 +3,6 @@
 package app
 
 import (
-	"crypto/tls"
 	"time"
 
 	"github.com/watchword-dev/watchword/driver/kafka"
@@ -16,23 +15,30 @@ import (
 const fleets = true
 
 // log makes the fleet's log and touches no network.
-func (b *Bus) log(retention time.Duration, password func() (string, error), secured *tls.Config, warn func(what string)) (revocation.Log, error) {
+func (b *Bus) log(retention time.Duration, with reach, warn func(what string)) (revocation.Log, error) {
 	switch {
 	case b.Redis != nil:
-		return redis.NewLog(redis.LogConfig{Retention: retention, Warn: warn,
-			Config: redis.Config{Address: b.Redis.Address, Prefix: b.Redis.Prefix, Username: b.Redis.Username, Password: password, TLS: secured}})
+		return redis.NewLog(redis.LogConfig{Config: b.Redis.driver(with), Retention: retention, Warn: warn})
 	case b.NATS != nil:
-		return nats.NewLog(nats.LogConfig{Retention: retention,
-			Config: nats.Config{URL: b.NATS.URL, Stream: b.NATS.Stream, Username: b.NATS.Username, Password: password, TLS: secured, Replicas: b.NATS.Replicas}})
+		return nats.NewLog(nats.LogConfig{Config: b.NATS.driver(with), Retention: retention})
 	}
 	return kafka.NewLog(kafka.LogConfig{Retention: retention,
-		Config: kafka.Config{Brokers: b.Kafka.Brokers, Topic: b.Kafka.Topic, Username: b.Kafka.Username, Mechanism: b.Kafka.Mechanism, Password: password, TLS: secured}})
+		Config: kafka.Config{Brokers: b.Kafka.Brokers, Topic: b.Kafka.Topic, Username: b.Kafka.Username, Mechanism: b.Kafka.Mechanism, Password: with.password, TLS: with.tls}})
 }
 
 // store makes the shared store and touches no network.
-func (l *L2) store(password func() (string, error), secured *tls.Config) (driver, error) {
+func (l *L2) store(with reach) (driver, error) {
 	if l.Redis != nil {
-		return redis.NewStore(redis.Config{Address: l.Redis.Address, Prefix: l.Redis.Prefix, Username: l.Redis.Username, Password: password, TLS: secured})
+		return redis.NewStore(l.Redis.driver(with))
 	}
-	return nats.NewStore(nats.Config{URL: l.NATS.URL, Bucket: l.NATS.Bucket, Username: l.NATS.Username, Password: password, TLS: secured, Replicas: l.NATS.Replicas})
+	return nats.NewStore(l.NATS.driver(with))
+}
+
+func (s *Redis) driver(with reach) redis.Config {
+	return redis.Config{Address: s.Address, Cluster: s.Cluster, Prefix: s.Prefix, Username: s.Username, Password: with.password, TLS: with.tls}
+}
+
+func (s *NATS) driver(with reach) nats.Config {
+	return nats.Config{URL: s.URL, Stream: s.Stream, Bucket: s.Bucket, Username: s.Username, Password: with.password, NKey: with.nkey, Credentials: with.credentials,
+		TLS: with.tls, Replicas: s.Replicas}
 }

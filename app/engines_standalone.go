@@ -3,7 +3,6 @@
 package app
 
 import (
-	"crypto/tls"
 	"errors"
 	"time"
 
@@ -14,10 +13,10 @@ import (
 // of its own.
 const fleets = false
 
-func (b *Bus) log(time.Duration, func() (string, error), *tls.Config, func(string)) (revocation.Log, error) {
+func (b *Bus) log(time.Duration, reach, func(string)) (revocation.Log, error) {
 	return nil, errors.New("revocation.bus: " + notInThisBuild)
 }
 
-func (l *L2) store(func() (string, error), *tls.Config) (driver, error) {
+func (l *L2) store(reach) (driver, error) {
 	return nil, errors.New("cache.l2: " + notInThisBuild)
 }

@@ -18,16 +18,17 @@ import (
 // kafkaServer is a real Kafka broker that can be killed and started again.
 type kafkaServer struct {
 	address, dir string
+	securedAt    string // the listener with TLS and SASL
 	process      *process
 }
 
 const kafkaConfig = `process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@%[2]s
-listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s
-advertised.listeners=PLAINTEXT://%[1]s
+listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s,SECURED://%[4]s
+advertised.listeners=PLAINTEXT://%[1]s,SECURED://%[4]s
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURED:SASL_SSL
 inter.broker.listener.name=PLAINTEXT
 log.dirs=%[3]s/data
 offsets.topic.replication.factor=1
@@ -49,17 +50,18 @@ func kafkaJava(t *testing.T, args ...string) *exec.Cmd {
 		"-cp", installed(t, "kafka-4.3.1", "libs") + "/*"}, args...)...)
 }
 
-func startKafka(t *testing.T) *kafkaServer {
+func startKafka(t *testing.T, ours papers) *kafkaServer {
 	t.Helper()
-	k := &kafkaServer{address: freePort(t), dir: t.TempDir()}
+	k := &kafkaServer{address: freePort(t), dir: t.TempDir(), securedAt: freePort(t)}
 	config := filepath.Join(k.dir, "server.properties")
-	if err := os.WriteFile(config, fmt.Appendf(nil, kafkaConfig, k.address, freePort(t), k.dir), 0o600); err != nil {
+	if err := os.WriteFile(config, append(fmt.Appendf(nil, kafkaConfig, k.address, freePort(t), k.dir, k.securedAt), k.secured(ours)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	id := make([]byte, 16)
 	_, _ = rand.Read(id)
 	id[0] &= 0x7f // no leading -, which would be a flag
-	if out, err := kafkaJava(t, "kafka.tools.StorageTool", "format", "-t", base64.RawURLEncoding.EncodeToString(id), "-c", config).CombinedOutput(); err != nil {
+	if out, err := kafkaJava(t, "kafka.tools.StorageTool", "format", "-t", base64.RawURLEncoding.EncodeToString(id), "-c", config,
+		"--add-scram", "SCRAM-SHA-512=[name=watchword,password="+engineSecret+"]", "--add-scram", "SCRAM-SHA-512=[name=weak,password="+engineSecret+"]").CombinedOutput(); err != nil {
 		t.Fatalf("format: %v\n%s", err, out)
 	}
 	k.start(t)
@@ -78,8 +80,10 @@ func (k *kafkaServer) start(t *testing.T) {
 //
 // Covers: SIG-21
 func TestBusKafka(t *testing.T) {
-	server := startKafka(t)
+	ours := newPapers(t)
+	server := startKafka(t, ours)
 	latency(t, "kafka", openKafka(server.address, "latency"))
+	t.Run("secured", func(t *testing.T) { server.securely(t, ours) })
 	n := 0
 	feedtest.Run(t, func(t *testing.T) feedtest.Engine {
 		n++

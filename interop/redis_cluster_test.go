@@ -1,10 +1,12 @@
 package interop
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/watchword-dev/watchword/cache"
 	"github.com/watchword-dev/watchword/cache/storetest"
@@ -114,6 +116,17 @@ func (c *redisCluster) open(prefix string) func(t *testing.T) revocation.Log {
 func TestBusRedisCluster(t *testing.T) {
 	t.Parallel()
 	cluster := startRedisCluster(t)
+	t.Run("two nodes over it", func(t *testing.T) {
+		as := startOIDCProvider(t)
+		whole := fmt.Sprintf("redis: {address: %q, cluster: true}", cluster.seeds())
+		shares(t, as, whole, whole)
+		for _, n := range cluster.nodes {
+			if n != cluster.holder(t, "{watchword}:log") {
+				cannot(t, as, fmt.Sprintf("redis: {address: %q}", n.address), n.address+": it is a node of a cluster (MOVED)", "revocation.bus.redis.cluster: true")
+				break
+			}
+		}
+	})
 	holders, n := map[*redisServer]bool{}, 0
 	feedtest.Run(t, func(t *testing.T) feedtest.Engine {
 		n++
@@ -157,14 +170,38 @@ func TestBusRedisCluster(t *testing.T) {
 func TestStoreRedisCluster(t *testing.T) {
 	t.Parallel()
 	cluster := startRedisCluster(t)
-	storetest.Run(t, storetest.Config{Open: func(t *testing.T) cache.Store {
+	open := func(t *testing.T) cache.Store {
 		s, err := redis.NewStore(redis.Config{Address: cluster.seeds(), Cluster: true, Prefix: "store"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(s.Close)
 		return s
-	}})
+	}
+	storetest.Run(t, storetest.Config{Open: open})
+
+	heard, ready := make(chan cache.Digest, 1024), make(chan struct{})
+	go func() {
+		_ = open(t).(cache.Noticing).Notice(t.Context(), func() { close(ready) }, func(d cache.Digest) { heard <- d })
+	}()
+	<-ready
+	writer, written := open(t), map[cache.Digest]bool{}
+	for range 60 {
+		var d cache.Digest
+		_, _ = rand.Read(d[:])
+		if err := writer.Put(t.Context(), d, cache.Item{Sealed: []byte("sealed"), AsOf: time.Now()}, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		written[d] = true
+	}
+	for deadline := time.After(patience); len(written) > 0; {
+		select {
+		case d := <-heard:
+			delete(written, d)
+		case <-deadline:
+			t.Fatalf("%d of 60 writes were not heard of", len(written))
+		}
+	}
 	for _, n := range cluster.nodes {
 		if got := n.ask("DBSIZE"); got == ":0" {
 			t.Errorf("%s has no answer: %s", n.address, got)

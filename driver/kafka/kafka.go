@@ -8,12 +8,16 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"github.com/watchword-dev/watchword/revocation"
 )
 
 // Deadlines of every connection.
@@ -122,4 +126,17 @@ func (c *Config) sasl() kgo.Opt {
 		return kgo.SASL(scram.Sha256(auth))
 	}
 	return kgo.SASL(scram.Sha512(auth))
+}
+
+// explain says where err happened and, where the cluster's word says it, why.
+func (c *Config) explain(err error) error {
+	where := strings.Join(c.Brokers, ",")
+	for _, one := range []struct{ is, means error }{
+		{kerr.SaslAuthenticationFailed, revocation.ErrCredential}, {kerr.TopicAuthorizationFailed, revocation.ErrForbidden}, {kerr.ClusterAuthorizationFailed, revocation.ErrForbidden},
+	} {
+		if errors.Is(err, one.is) {
+			return fmt.Errorf("kafka %s: %w (user %q): %w", where, one.means, c.Username, err)
+		}
+	}
+	return fmt.Errorf("kafka %s: %w", where, err)
 }

@@ -86,11 +86,11 @@ func (l *Log) prepare(ctx context.Context) error {
 	add(l.c.kept(), map[string]string{"cleanup.policy": "compact"})
 	got, err := ask.RequestWith(ctx, l.client)
 	if err != nil {
-		return fmt.Errorf("kafka: topics: %w", err)
+		return l.c.explain(err)
 	}
 	for _, t := range got.Topics {
 		if err := kerr.ErrorForCode(t.ErrorCode); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-			return fmt.Errorf("kafka: topic %s: %w", t.Topic, err)
+			return l.c.explain(fmt.Errorf("topic %s: %w", t.Topic, err))
 		}
 	}
 	l.made = true
@@ -112,7 +112,7 @@ func (l *Log) produce(ctx context.Context, r *kgo.Record) (int64, error) {
 			l.mu.Unlock()
 			l.client.PurgeTopicsFromProducing(r.Topic) // it knows it by an id that is no more
 		}
-		return 0, fmt.Errorf("kafka: %w", err)
+		return 0, l.c.explain(err)
 	}
 	return done.Offset, nil
 }
@@ -150,10 +150,10 @@ func (l *Log) Kept(ctx context.Context, each func(key string, body []byte) error
 		got := client.PollFetches(wait)
 		cancel()
 		if err := got.Err0(); err != nil {
-			return fmt.Errorf("kafka: %w", err)
+			return l.c.explain(err)
 		}
 		for _, e := range got.Errors() {
-			return fmt.Errorf("kafka: %w", e.Err)
+			return l.c.explain(e.Err)
 		}
 		got.EachRecord(func(r *kgo.Record) {
 			if at = r.Offset; len(r.Key) == 0 || r.Key[0] != 'k' {

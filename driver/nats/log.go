@@ -34,7 +34,7 @@ type LogConfig struct {
 // sync_interval. Safe for concurrent use. Make it with NewLog.
 type Log struct {
 	c    LogConfig
-	conn *nats.Conn
+	conn *link
 	js   jetstream.JetStream
 
 	mu   sync.Mutex
@@ -56,7 +56,7 @@ func NewLog(c LogConfig) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(askTimeout))
+	js, err := jetstream.New(conn.Conn, jetstream.WithDefaultTimeout(askTimeout))
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("nats: %w", err)
@@ -84,7 +84,7 @@ func (l *Log) prepare(ctx context.Context) (jetstream.KeyValue, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("nats: stream %s: %w", l.c.stream(), err)
+		return nil, fmt.Errorf("stream %s: %w", l.c.stream(), err)
 	}
 	name := l.c.stream() + "-kept"
 	kv, err := l.js.KeyValue(ctx, name)
@@ -96,7 +96,7 @@ func (l *Log) prepare(ctx context.Context) (jetstream.KeyValue, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("nats: bucket %s: %w", name, err)
+		return nil, fmt.Errorf("bucket %s: %w", name, err)
 	}
 	l.kv, l.made = kv, true
 	return kv, nil
@@ -117,10 +117,10 @@ func (l *Log) Append(ctx context.Context, body []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	if _, err := l.prepare(ctx); err != nil {
-		return err
+		return l.conn.failed(ctx, err)
 	}
 	_, err := l.js.Publish(ctx, l.subject(), body, jetstream.WithRetryAttempts(0))
-	return l.again(err)
+	return l.conn.failed(ctx, l.again(err))
 }
 
 // Keep implements revocation.Log. A key may hold any text.
@@ -129,11 +129,11 @@ func (l *Log) Keep(ctx context.Context, key string, body []byte, until time.Time
 	defer cancel()
 	kv, err := l.prepare(ctx)
 	if err != nil {
-		return err
+		return l.conn.failed(ctx, err)
 	}
 	value := append(binary.BigEndian.AppendUint64(nil, uint64(max(0, until.UnixMilli()))), body...)
 	_, err = kv.Put(ctx, base64.RawURLEncoding.EncodeToString([]byte(key)), value)
-	return l.again(err)
+	return l.conn.failed(ctx, l.again(err))
 }
 
 // Kept implements revocation.Log. What has been over for a minute is purged by whoever meets it.
@@ -142,11 +142,11 @@ func (l *Log) Kept(ctx context.Context, each func(key string, body []byte) error
 	defer cancel()
 	kv, err := l.prepare(prepared)
 	if err != nil {
-		return err
+		return l.conn.failed(ctx, err)
 	}
 	all, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
 	if err != nil {
-		return l.again(err)
+		return l.conn.failed(ctx, l.again(err))
 	}
 	defer func() { _ = all.Stop() }()
 	var over []string

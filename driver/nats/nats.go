@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 )
 
 // Deadlines of every connection.
@@ -27,9 +28,13 @@ type Config struct {
 	Username string                 // empty: none
 	Password func() (string, error) // asked for every connection, so that a rotation needs no restart; nil: none
 	TLS      *tls.Config            // nil: none, or with tls:// the system's authorities
-	Stream   string                 // of the bus, and the stem of its bucket; empty: watchword
-	Bucket   string                 // of shared answers; empty: watchword-answers
-	Replicas int                    // of a stream or bucket that we create; 0: 1
+
+	NKey        func() (string, error) // seed of a user's NKey, asked for every connection; nil: none
+	Credentials func() (string, error) // a file of a user's JWT and its seed, asked for every connection; nil: none
+
+	Stream   string // of the bus, and the stem of its bucket; empty: watchword
+	Bucket   string // of shared answers; empty: watchword-answers
+	Replicas int    // of a stream or bucket that we create; 0: 1
 
 	// Server, if not nil, is a server in this process (package embedded); URL is then empty.
 	Server nats.InProcessConnProvider
@@ -57,6 +62,13 @@ func (c *Config) Validate() error {
 	wrong(c.Stream != "" && !name().MatchString(c.Stream), "the stream's name may hold letters, digits, _ and -, at most 64")
 	wrong(c.Bucket != "" && !name().MatchString(c.Bucket), "the bucket's name may hold letters, digits, _ and -, at most 64")
 	wrong(c.Username != "" && c.Password == nil, "a username without a password")
+	credentials := 0
+	for _, is := range []bool{c.Username != "", c.NKey != nil, c.Credentials != nil} {
+		if is {
+			credentials++
+		}
+	}
+	wrong(credentials > 1, "more than one of username, nkey and credentials")
 	wrong(c.Replicas < 0 || c.Replicas > 5, "replicas are 1 to 5")
 	return errors.Join(errs...)
 }
@@ -69,7 +81,7 @@ func (c *Config) stream() string {
 }
 
 // connect makes a connection that goes on trying, also at first, until it is closed. adjust are options that come last.
-func (c *Config) connect(adjust ...nats.Option) (*nats.Conn, error) {
+func (c *Config) connect(adjust ...nats.Option) (*link, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -83,9 +95,13 @@ func (c *Config) connect(adjust ...nats.Option) (*nats.Conn, error) {
 		nats.ReconnectBufSize(-1), // what cannot be sent fails now, and nothing is sent late
 		nats.PingInterval(pingEvery),
 		nats.MaxPingsOutstanding(2),
-		nats.IgnoreAuthErrorAbort(),                                       // a password that is being rotated is tried again
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the default prints
+		nats.IgnoreAuthErrorAbort(), // a password that is being rotated is tried again
 	}
+	k := &link{where: c.URL, told: make(chan struct{})}
+	if c.Server != nil {
+		k.where = "in this process"
+	}
+	o = append(o, k.options()...)
 	if c.Password != nil {
 		o = append(o, nats.UserInfoHandler(func() (string, string) {
 			password, err := c.Password()
@@ -95,6 +111,16 @@ func (c *Config) connect(adjust ...nats.Option) (*nats.Conn, error) {
 			return c.Username, password
 		}))
 	}
+	if c.NKey != nil {
+		sign, err := c.nkey()
+		if err != nil {
+			return nil, err
+		}
+		o = append(o, sign)
+	}
+	if c.Credentials != nil {
+		o = append(o, nats.UserJWT(c.userJWT, c.signJWT))
+	}
 	if c.TLS != nil {
 		o = append(o, nats.Secure(c.TLS))
 	}
@@ -103,7 +129,65 @@ func (c *Config) connect(adjust ...nats.Option) (*nats.Conn, error) {
 	}
 	conn, err := nats.Connect(c.URL, append(o, adjust...)...)
 	if err != nil {
-		return nil, fmt.Errorf("nats: %w", err)
+		return nil, fmt.Errorf("nats %s: %w", k.where, err)
 	}
-	return conn, nil
+	k.Conn = conn
+	return k, nil
+}
+
+// nkey shows the user's public key, which stays, and signs with the seed as it is then.
+func (c *Config) nkey() (nats.Option, error) {
+	pair := func() (nkeys.KeyPair, error) {
+		seed, err := c.NKey()
+		if err != nil {
+			return nil, err
+		}
+		kp, err := nkeys.FromSeed([]byte(strings.TrimSpace(seed)))
+		if err != nil {
+			return nil, errors.New("nats: the nkey is no seed") // an error of others might show it
+		}
+		return kp, nil
+	}
+	kp, err := pair()
+	if err != nil {
+		return nil, err
+	}
+	public, err := kp.PublicKey()
+	if err != nil || !nkeys.IsValidPublicUserKey(public) {
+		return nil, errors.New("nats: the nkey is not a user's")
+	}
+	return nats.Nkey(public, func(nonce []byte) ([]byte, error) {
+		kp, err := pair()
+		if err != nil {
+			return nil, err
+		}
+		defer kp.Wipe()
+		return kp.Sign(nonce)
+	}), nil
+}
+
+// userJWT and signJWT read a credentials file anew.
+func (c *Config) userJWT() (string, error) {
+	text, err := c.Credentials()
+	if err != nil {
+		return "", err
+	}
+	jwt, err := nkeys.ParseDecoratedJWT([]byte(text))
+	if err != nil {
+		return "", errors.New("nats: the credentials hold no JWT")
+	}
+	return jwt, nil
+}
+
+func (c *Config) signJWT(nonce []byte) ([]byte, error) {
+	text, err := c.Credentials()
+	if err != nil {
+		return nil, err
+	}
+	kp, err := nkeys.ParseDecoratedNKey([]byte(text))
+	if err != nil {
+		return nil, errors.New("nats: the credentials hold no seed")
+	}
+	defer kp.Wipe()
+	return kp.Sign(nonce)
 }

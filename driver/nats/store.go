@@ -33,7 +33,7 @@ type Store struct {
 	me     string // names the key that Clock writes
 	bucket atomic.Pointer[jetstream.KeyValue]
 	opened sync.Mutex // held while connecting; guards conn and closed
-	conn   *nats.Conn
+	conn   *link
 	closed bool
 }
 
@@ -88,7 +88,7 @@ func (s *Store) kv(ctx context.Context) (jetstream.KeyValue, error) {
 		}
 		s.conn = conn
 	}
-	js, err := jetstream.New(s.conn)
+	js, err := jetstream.New(s.conn.Conn)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (s *Store) kv(ctx context.Context) (jetstream.KeyValue, error) {
 		}
 	}
 	if err != nil {
-		return nil, err
+		return nil, s.conn.failed(ctx, err)
 	}
 	s.bucket.Store(&kv)
 	return kv, nil

@@ -308,28 +308,34 @@ func (l *Log) find(ctx context.Context) (rueidis.Client, error) {
 			return client, nil
 		}
 		client.Close()
-		if at = moved(at, err); at == "" {
-			return nil, l.c.explain(l.c.Address, err)
+		next := ""
+		if said, is := rueidis.IsRedisErr(err); is {
+			next = moved(at, said.Error())
 		}
+		if next == "" {
+			return nil, l.c.explain(at, err)
+		}
+		at = next
 	}
 	return nil, fmt.Errorf("redis %s: its nodes point at each other", l.c.Address)
 }
 
-// moved is the address to which err, of the node at address, points; empty: to none.
-func moved(address string, err error) string {
-	said, is := rueidis.IsRedisErr(err)
-	if !is {
+// moved is the address to which the node at address points; empty: to none. The client's own reading of it trusts the
+// server to say three words.
+func moved(address, said string) string {
+	words := strings.Fields(said)
+	if len(words) != 3 || words[0] != "MOVED" {
 		return ""
 	}
-	to, is := said.IsMoved()
-	if !is {
+	i := strings.LastIndexByte(words[2], ':')
+	if i < 0 {
 		return ""
 	}
-	host, port, err := net.SplitHostPort(to)
+	host, port := strings.Trim(words[2][:i], "[]"), words[2][i+1:]
 	if host == "" { // where it is reached by
 		host, _, _ = net.SplitHostPort(address)
 	}
-	if err != nil {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "?" {
 		return ""
 	}
 	return net.JoinHostPort(host, port)

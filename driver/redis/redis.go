@@ -112,7 +112,7 @@ func (c *Config) one(address string) rueidis.ClientOption {
 func (c *Config) whole() rueidis.ClientOption {
 	o := c.one(c.Address)
 	if c.Cluster {
-		o.InitAddress, o.ForceSingleClient, o.ShuffleInit = c.seeds(), false, true
+		o.ForceSingleClient = false
 		o.ClusterOption = rueidis.ClusterOption{ShardsRefreshInterval: lookEvery, MaxMovedRedirections: 3}
 	}
 	return o
@@ -128,6 +128,20 @@ func (c *Config) dial(o rueidis.ClientOption) (rueidis.Client, error) {
 		return nil, c.explain(strings.Join(o.InitAddress, ","), err)
 	}
 	return client, nil
+}
+
+// dialWhole connects to the server or, by the first seed that answers, to the whole cluster. One seed at a time: of
+// several the client drops connections at once, which looks like a loss.
+func (c *Config) dialWhole(o rueidis.ClientOption) (client rueidis.Client, err error) {
+	seeds := c.seeds()
+	first := rand.IntN(len(seeds))
+	for i := range seeds {
+		o.InitAddress = []string{seeds[(first+i)%len(seeds)]}
+		if client, err = c.dial(o); err == nil {
+			return client, nil
+		}
+	}
+	return nil, err
 }
 
 // explain says where err happened and, where the server's word says it, why.

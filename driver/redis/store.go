@@ -65,7 +65,7 @@ func (s *Store) connected(ctx context.Context) (rueidis.Client, error) {
 	if s.closed.Load() {
 		return nil, rueidis.ErrClosing
 	}
-	c, err := s.c.dial(s.c.whole())
+	c, err := s.c.dialWhole(s.c.whole())
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +195,7 @@ func (s *Store) Notice(ctx context.Context, ready func(), changed func(cache.Dig
 			}
 		}
 	}
-	c, err := s.c.dial(o)
+	c, err := s.c.dialWhole(o)
 	if err != nil {
 		return err
 	}
