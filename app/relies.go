@@ -44,8 +44,7 @@ func (c *Config) Assumptions() (all []Assumption) {
 		}
 	}
 	if c.Revocation.Bus != nil {
-		name, _, _, _, _ := c.Revocation.Bus.engine()
-		add("A5", "revocation.bus: %s keeps what it acknowledged, also through a failover", name)
+		add("A5", "revocation.bus: %s keeps what it acknowledged, also through a failover", strings.TrimPrefix(c.Revocation.Bus.engine().path, "revocation.bus."))
 	}
 	if d := c.ForwardAuth; d != nil && d.Listen.Network == "unix" {
 		add("A6", "forward_auth: whoever may connect to its socket overwrites the forwarded headers")
