@@ -58,6 +58,11 @@ func TestCanary(t *testing.T) {
 	if n := f.value(t, `watchword_canary_overdue_total{issuer="main"}`); n > 0 {
 		t.Errorf("%v canaries were accepted past every bound", n)
 	}
+	for _, what := range []string{"late", "unsettled"} { // nothing of what we assume of this server is untrue
+		if n := f.value(t, fmt.Sprintf(`watchword_canary_broken_total{issuer="main",what=%q}`, what)); n > 0 {
+			t.Errorf("%v canaries were %s", n, what)
+		}
+	}
 	if n := f.value(t, `watchword_canary_looks_total{issuer="main",outcome="alive"}`); n < 1 {
 		t.Errorf("the canary that lives was seen alive %v times", n)
 	}

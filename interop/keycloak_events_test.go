@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -163,12 +162,10 @@ func keycloakEvents(t *testing.T, k *keycloak) {
 	endpoint := "http://" + address + "/ssf/main"
 	k.receives(t, "rs", endpoint)
 	k.watched(t, "spoken-of", nil)
-	token := tokens(t, k.endpoint()+"/token", "rs", url.Values{"grant_type": {"client_credentials"}, "scope": {"ssf.read ssf.manage"}}).Access
-	file := write(t, t.TempDir(), "ssf-token", token)
 	f := hall{bound: farAway, issuer: []string{"issuer: " + k.issuer(), secretAuth(t, "client_secret_basic", "rs", "rs-secret")}, callers: ordersCalls,
 		address: address, env: []string{"SSF_BEARER=ssf-bearer-of-the-test"}, events: []string{fmt.Sprintf(
-			"ssf: [{name: keycloak, issuer: main, transmitter: %q, path: /ssf/main, audience: %q, bearer: {env: SSF_BEARER}, token: {file: %s}, endpoint: %q, verify_every: 2s}]",
-			k.issuer(), "https://watchword.example", file, endpoint)}}.open(t)
+			"ssf: [{name: keycloak, issuer: main, transmitter: %q, path: /ssf/main, audience: %q, bearer: {env: SSF_BEARER}, %s, token_endpoint: %q, scope: ssf.read ssf.manage, endpoint: %q, verify_every: 2s}]",
+			k.issuer(), "https://watchword.example", secretAuth(t, "client_secret_basic", "rs", "rs-secret"), k.endpoint()+"/token", endpoint)}}.open(t)
 	login := func(t *testing.T) tokenAnswer {
 		t.Helper()
 		ann := k.login(t, "spoken-of")
