@@ -275,20 +275,20 @@ func (w *view) reshape(b *book) {
 // makeRoom forgets the oldest events of authorization servers: what was asked before them counts no more, so nothing
 // that they voided comes back.
 func (l *Ledger) makeRoom() {
-	forgotten, last := map[string]int{}, time.Time{}
+	forgotten, last := map[string]int{}, map[string]time.Time{}
 	for r := l.store.oldest; r != nil && l.store.bytes > l.config.MaxBytes*3/4; {
 		next := r.next
 		if !r.operator {
 			_, applied := l.release(r)
 			forgotten[r.issuer]++
-			last = instant(applied)
+			last[r.issuer] = instant(applied)
 		}
 		r = next
 	}
 	for issuer, n := range forgotten {
 		l.config.Logger.Warn("the ledger is full: its oldest events are forgotten, and every answer from before them is asked for again", "issuer", issuer, "events", n)
 		if l.config.OnForget != nil {
-			l.config.OnForget(issuer, n, last)
+			l.config.OnForget(issuer, n, last[issuer])
 		}
 	}
 }

@@ -365,10 +365,7 @@ func (l *Ledger) Voids(q watchword.Query, a *watchword.Answer) (v watchword.Void
 		return v
 	}
 	w := b.view.Load()
-	if w.tokens && l.voidsToken(w, &q, a, &v) {
-		return watchword.Void{Revoked: true}
-	}
-	if a == nil || !a.Active() {
+	if v = l.weigh(w, &q, a); v.Revoked || a == nil || !a.Active() {
 		return v
 	}
 	asOf := a.AsOf()
@@ -378,7 +375,15 @@ func (l *Ledger) Voids(q watchword.Query, a *watchword.Answer) (v watchword.Void
 	if inactive, ok := l.doubts.about(&q.Key); ok && watchword.Age(inactive, asOf) >= 0 {
 		later(&v, inactive)
 	}
-	if len(w.shapes) > 0 || w.everybody.events > 0 {
+	return v
+}
+
+// weigh is what the events of w say of a, which answers q.
+func (l *Ledger) weigh(w *view, q *watchword.Query, a *watchword.Answer) (v watchword.Void) {
+	if w.tokens && l.voidsToken(w, q, a, &v) {
+		return watchword.Void{Revoked: true}
+	}
+	if a != nil && a.Active() && (len(w.shapes) > 0 || w.everybody.events > 0) {
 		w.judge(a, &v)
 	}
 	if v.Revoked {
