@@ -219,6 +219,10 @@ func digest(body []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// pulse is how often a consumer shows that it lives. Next misses it after two of them and counts anew in every call, so
+// each must last longer: a consumer can be lost with a server of the cluster that is not the one we are connected to.
+const pulse = 500 * time.Millisecond
+
 // follow reads with one ordered consumer until something fails. The consumer shows holes of delivery itself; who the
 // stream is, and that it did not forget past us, is looked at whenever it begins anew and every second.
 func (r *reading) follow(ctx context.Context) error {
@@ -245,18 +249,18 @@ func (r *reading) follow(ctx context.Context) error {
 			return err
 		}
 	}
-	consumer, err := stream.OrderedConsumer(ask, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.after + 1})
+	consumer, err := stream.OrderedConsumer(ask, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.after + 1, MaxResetAttempts: 1})
 	if err != nil {
 		return r.log.again(err)
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(512), jetstream.PullExpiry(10*time.Second), jetstream.PullHeartbeat(time.Second), jetstream.WithMessagesErrOnMissingHeartbeat(true))
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(512), jetstream.PullExpiry(10*time.Second), jetstream.PullHeartbeat(pulse), jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	if err != nil {
 		return err
 	}
 	defer messages.Stop()
 	looked := time.Now()
 	for {
-		wait, cancel := context.WithTimeout(ctx, pingEvery)
+		wait, cancel := context.WithTimeout(ctx, 3*pulse)
 		m, err := messages.Next(jetstream.NextContext(wait))
 		cancel()
 		if ctx.Err() != nil {
