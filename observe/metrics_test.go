@@ -35,6 +35,8 @@ func used(t testing.TB) *Metrics {
 	m.Bus("bus")
 	m.Ahead("bus", time.Second)
 	m.CanaryBroken("main")("late")
+	m.Remembers("main")
+	m.Forgot("main", 7)
 	m.CanaryLooked("main")("alive")
 	m.CanaryRefused("main")(time.Second, true)
 	m.Lag("bus", time.Millisecond)

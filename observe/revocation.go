@@ -18,6 +18,7 @@ type revocations struct {
 	jumps   prometheus.Counter
 	lag     *prometheus.GaugeVec
 	bus     *prometheus.CounterVec
+	forgot  *prometheus.CounterVec
 	age     *prometheus.Desc
 	proven  func() map[string]time.Time
 }
@@ -42,10 +43,12 @@ func newRevocations(registry *prometheus.Registry, proven func() map[string]time
 			Help: "How long the last beat of this node took through the bus and back. It proves the bus, and nothing about an authorization server."}, []string{"feed"}),
 		bus: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_feed_messages_total",
 			Help: "Messages read from the bus: applied, own, duplicate, stranger (nobody of this deployment wrote it), foreign (another ledger key or issuer), unreadable, refused."}, []string{"feed", "outcome"}),
+		forgot: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_ledger_forgotten_total",
+			Help: "Revocations forgotten before they were over, because revocation.max_bytes was full: answers from before them are asked for again."}, []string{"issuer"}),
 		age: prometheus.NewDesc("watchword_feed_through_age_seconds",
 			"How long ago it was until when a covering feed proves every revocation to be in force here. Absent: it proved nothing yet.", []string{"feed"}, nil),
 	}
-	registry.MustRegister(r.events, r.seconds, r.gaps, r.wrong, r.ahead, r.jumps, r.lag, r.bus)
+	registry.MustRegister(r.events, r.seconds, r.gaps, r.wrong, r.ahead, r.jumps, r.lag, r.bus, r.forgot)
 	if proven != nil {
 		registry.MustRegister(r)
 	}
@@ -119,6 +122,18 @@ func (m *Metrics) Ahead(feed string, d time.Duration) {
 
 // ClockJumped counts a jump of our own clocks: what a revocation.Config.Jumped is.
 func (m *Metrics) ClockJumped(time.Duration) { m.revocations.jumps.Inc() }
+
+// Remembers shows the ledgers of issuers while nothing of them was forgotten.
+func (m *Metrics) Remembers(issuers ...string) {
+	for _, issuer := range issuers {
+		m.revocations.forgot.WithLabelValues(label(issuer))
+	}
+}
+
+// Forgot counts n events of an issuer that the ledger forgot to make room: what a revocation.Config.OnForget calls.
+func (m *Metrics) Forgot(issuer string, n int) {
+	m.revocations.forgot.WithLabelValues(label(issuer)).Add(float64(n))
+}
 
 // Lag is how long a beat of this node took through a bus and back.
 func (m *Metrics) Lag(feed string, d time.Duration) {
