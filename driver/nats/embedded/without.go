@@ -4,7 +4,10 @@ package embedded
 
 import "errors"
 
-// Start starts a server. This binary has none.
-func Start(Config) (Server, error) {
-	return nil, errors.New("this binary has no NATS server inside: build it with `-tags embedded_nats`, or name one by nats.url")
+// Linked tells whether this binary has the server.
+const Linked = false
+
+// New makes a server. This binary has none.
+func New(Config) (Server, error) {
+	return nil, errors.New("embedded NATS: this binary has none inside: build it with `-tags embedded_nats`")
 }
