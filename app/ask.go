@@ -28,6 +28,7 @@ type Verdict struct {
 	Policy   string // empty: none matches
 	Decision watchword.Decision
 	Findings []watchword.Finding // clause by clause; nil: there was no answer to judge
+	Held     *Held               // the revocation that stands against the answer; nil: none
 }
 
 // Check asks the authorization servers of c, as `serve` would with nothing remembered, and explains. What goes wrong on
@@ -50,14 +51,18 @@ func Check(ctx context.Context, c *Config, q Question, stderr io.Writer) ([]Verd
 		return nil, err
 	}
 	defer memory.Close()
-	held, err := c.held(logger)
+	ledger, err := c.held(logger)
 	if err != nil {
 		return nil, err
 	}
 	var v watchword.Verifier // one, so that a token's Key stays the same
 	var verdicts []Verdict
 	for _, rs := range routes {
-		if err := v.Reconfigure(watchword.Config{Source: memory.Over(source, 0), Issuers: shapes, Routes: rs, Ledger: held}); err != nil {
+		judge := watchword.Config{Source: memory.Over(source, 0), Issuers: shapes, Routes: rs}
+		if ledger != nil {
+			judge.Ledger = ledger
+		}
+		if err := v.Reconfigure(judge); err != nil {
 			return nil, err
 		}
 		r := watchword.Request{Door: "check", Token: q.Token, Method: q.Method, Host: q.Host, Path: q.Path}
@@ -68,6 +73,7 @@ func Check(ctx context.Context, c *Config, q Question, stderr io.Writer) ([]Verd
 				verdict.Findings = watchword.Explain(p, a, time.Now())
 			}
 		}
+		verdict.Held = against(ledger, q.Token, &verdict.Decision)
 		verdicts = append(verdicts, verdict)
 	}
 	return verdicts, nil

@@ -41,6 +41,7 @@ type App struct {
 	publisher      revocation.Publisher // where what comes in becomes durable: the ledger itself, or the fleet
 	fleet          *revocation.Fleet    // nil: this machine is alone
 	bus            revocation.Log       // of the fleet; nil: none
+	inner          inside               // that bus is made of; nil: none in this process
 	metrics        *observe.Metrics
 	verifier       watchword.Verifier
 	modes          modes
@@ -200,6 +201,9 @@ func (a *App) install(p *parts) error {
 	old := a.now.Swap(p)
 	a.metrics.Configured(p.config.Hash)
 	a.metrics.Covering(slices.Collect(maps.Values(p.config.covering()))...)
+	for i := range p.config.Issuers {
+		a.metrics.Remembers(p.config.Issuers[i].Name)
+	}
 	a.discover()
 	a.listen()
 	a.sing()

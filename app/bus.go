@@ -24,8 +24,11 @@ var busKeys = object([]row[Bus]{
 })
 
 var busNATSKeys = object(append(natsRows(),
+	natsURL("Where it listens. This or `embedded`."),
+	key("embedded", optional(embeddedKeys), func(s *NATS) **Embedded { return &s.Embedded },
+		"Instead of url: a server inside every node, for a small fleet without a broker, in a binary built with `-tags embedded_nats`. Every node then has a replica, up to three, where `replicas` is not written."),
 	key("stream", text("stream", "write letters, digits, _ and -, at most 64", like(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`, "is no name of a stream")), func(s *NATS) *string { return &s.Stream },
-		"The stream; made if it is not there.").or("watchword")), "embedded")
+		"The stream; made if it is not there.").or("watchword")))
 
 // engine is the one that is named first. A nil Bus has none.
 func (b *Bus) engine() engine {
@@ -76,6 +79,9 @@ func (c *Config) checkBus(r *reader) {
 	}
 	e := b.engine()
 	e.check(r)
+	if b.NATS != nil {
+		b.NATS.check(r, e.path)
+	}
 	if b.Kafka != nil && e.user == "" {
 		r.inert(e.path+".mechanism", "there is no username", "write username, or remove it")
 	}
@@ -116,19 +122,22 @@ func (a *App) openBus(c *Config, logger *slog.Logger) error {
 	if c.Revocation.Bus == nil {
 		return nil
 	}
+	secrets, err := c.DeploymentSecret.Resolve()
+	if err != nil {
+		return fmt.Errorf("deployment_secret: %w", err)
+	}
 	now := func() engine { return a.configured(c).Revocation.Bus.engine() }
 	with, err := now().reach(now)
+	if e := c.Revocation.Bus.embedded(); err == nil && e != nil {
+		with.inner, err = e.server(secrets, func(what string) { logger.Warn("embedded NATS: " + what) })
+		a.inner = with.inner
+	}
 	var log revocation.Log
 	if err == nil {
 		log, err = c.Revocation.Bus.log(c.retention(), with, func(what string) { logger.Warn(what) })
 	}
 	if err != nil {
 		return fmt.Errorf("revocation.bus: %w", err)
-	}
-	secrets, err := c.DeploymentSecret.Resolve()
-	if err != nil {
-		_ = log.Close()
-		return fmt.Errorf("deployment_secret: %w", err)
 	}
 	f := revocation.FleetConfig{Log: log, Sink: a.ledger, Secret: []byte(secrets[0]),
 		Issuer: func(name string) (string, bool) {
@@ -203,5 +212,8 @@ func (c *Config) retention() time.Duration {
 func (a *App) leave() {
 	if a.bus != nil {
 		_ = a.bus.Close()
+	}
+	if a.inner != nil {
+		a.inner.Close()
 	}
 }

@@ -3,6 +3,7 @@ package app
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -46,6 +47,57 @@ func TestBusKeys(t *testing.T) {
 	}
 	if err := accepted(t, bus("redis: {address: 'a:1'}")).restarts(was); err != nil {
 		t.Errorf("the same again: %v", err)
+	}
+}
+
+// A server inside every node: each mistake by its path, several at once, and the build that it needs.
+func TestEmbeddedKeys(t *testing.T) {
+	t.Parallel()
+	const path = "revocation.bus.nats"
+	const whole = "folder: /var/lib/w, name: n1, listen: '10.0.0.1:6222', nodes: ['10.0.0.1:6222', '10.0.0.2:6222', 'c.example:6222']"
+	nats := func(embedded, more string) string {
+		return base + "deployment_secret: {env: D}\nrevocation: {bus: {nats: {embedded: {" + embedded + "}" + more + "}}}\n"
+	}
+	c := accepted(t, nats(whole, ""))
+	if b := c.Revocation.Bus.NATS; b.Replicas != 3 || b.Stream != "watchword" || b.Embedded.size() != 3 || b.Embedded.MaxBytes != 256<<20 {
+		t.Errorf("%+v %+v", b, b.Embedded)
+	}
+	if b := accepted(t, nats(whole, ", replicas: 2")).Revocation.Bus.NATS; b.Replicas != 2 {
+		t.Errorf("%+v", b)
+	}
+	two := accepted(t, nats("folder: f, name: n1, listen: '[::1]:6222', nodes: ['[::2]:6222']", ""))
+	if b := two.Revocation.Bus.NATS; b.Replicas != 2 || b.Embedded.Folder != "/etc/watchword/f" || !strings.Contains(strings.Join(two.Warnings(), "\n"), "two nodes") {
+		t.Errorf("%+v %+v %q", b, b.Embedded, two.Warnings())
+	}
+	refused(t, nats(whole, ", url: 'nats://a:1'"), path+".url", "the nodes are the servers")
+	refused(t, nats(whole, ", replicas: 4"), path+".replicas", "more than there are nodes (3)")
+	refused(t, nats(whole, ", username: u, password: {env: P}"), path+".username", "the server is inside")
+	refused(t, nats(whole, ", tls: {ca: c}"), path+".tls", "the server is inside")
+	refused(t, nats(whole+", max_bytes: 1MiB", ""), path+".embedded.max_bytes", "too small")
+	refused(t, nats(change(t, whole, "listen: '10.0.0.1:6222'", "listen: 'a.example:6222'"), ""), path+".embedded.listen", "no address of this machine")
+	refused(t, nats(change(t, whole, "listen: '10.0.0.1:6222'", "listen: ':6222'"), ""), path+".embedded.listen", "is no host:port")
+	refused(t, nats(change(t, whole, "c.example:6222", "nats://u:hunter2@c.example:6222"), ""), path+".embedded.nodes[2]", "is no host:port")
+	refused(t, nats("folder: f, name: n1, listen: '10.0.0.1:6222', nodes: ['10.0.0.1:6222']", ""), path+".embedded.nodes", "this node only")
+	refused(t, base+"deployment_secret: {env: D}\nrevocation: {bus: {nats: {stream: a}}}\n", path+".url", "is missing")
+	refused(t, change(t, nats(whole, ""), "deployment_secret: {env: D}\n", ""), "deployment_secret", "is missing")
+	var at []string
+	for _, m := range mistakes(t, nats("listen: here, nodes: [a], max_bytes: 0, peers: 1", "")) {
+		at = append(at, m.Path)
+	}
+	for _, want := range []string{".folder", ".name", ".listen", ".nodes[0]", ".max_bytes", ".peers"} {
+		if !slices.Contains(at, path+".embedded"+want) {
+			t.Errorf("%s is not among %q", want, at)
+		}
+	}
+	if err := accepted(t, nats(change(t, whole, "c.example", "d.example"), "")).restarts(c); err == nil || !strings.Contains(err.Error(), "revocation") {
+		t.Errorf("another node without a restart: %v", err)
+	}
+	_, r := decode([]byte(nats(whole, "")), "/etc/watchword")
+	if c.linked(r); embeds != (len(r.mistakes) == 0) {
+		t.Errorf("a build with the server: %v; mistakes: %v", embeds, r.mistakes)
+	}
+	if text := r.mistakes.Error(); !embeds && (!strings.Contains(text, path+".embedded: not in this build") || !strings.Contains(text, "-tags embedded_nats")) {
+		t.Error(text)
 	}
 }
 

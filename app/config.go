@@ -194,6 +194,7 @@ func parse(path string) (*Config, error) {
 	if c.seen = look(c.Files()); regular { // a pipe is read once
 		c.seen[path] = sha256.Sum256(body)
 	}
+	c.linked(r)
 	if len(r.mistakes) == 0 {
 		c.onDisk(r)
 	}

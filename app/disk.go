@@ -263,6 +263,7 @@ func (c *Config) warn() {
 			}
 		}
 	}
+	c.warnings = append(c.warnings, c.Revocation.Bus.embedded().warnings()...)
 	if c.Admin == (Listen{}) {
 		add("admin is absent: no /metrics, /healthz and /readyz")
 	}

@@ -22,6 +22,7 @@ type Redis struct {
 
 // NATS is a NATS cluster with JetStream: its stream is the bus, its bucket the shared store.
 type NATS struct {
+	Embedded                      *Embedded // of the bus: the nodes are the cluster; nil: URL
 	URL, Stream, Bucket, Username string
 	Password, NKey, Credentials   Secret
 	TLS                           ClientTLS
@@ -62,10 +63,13 @@ var redisKeys = object([]row[Redis]{
 	key("tls", clientTLSKeys, func(s *Redis) *ClientTLS { return &s.TLS }, tlsToDoc),
 })
 
-// natsRows are the keys of NATS but for what it is used for.
+func natsURL(doc string) row[NATS] {
+	return key("url", text("URL", "write nats://host:port or tls://host:port, several with commas", like(`^(nats|tls)://[^@]+$`, "is no URL of NATS without credentials")), func(s *NATS) *string { return &s.URL }, doc)
+}
+
+// natsRows are the keys of NATS but for where it is, and what it is used for.
 func natsRows() []row[NATS] {
 	return []row[NATS]{
-		key("url", text("URL", "write nats://host:port or tls://host:port, several with commas", like(`^(nats|tls)://[^@]+$`, "is no URL of NATS without credentials")), func(s *NATS) *string { return &s.URL }, "Where it listens.").required(),
 		key("username", text("name", "write the name of its user"), func(s *NATS) *string { return &s.Username }, "Its user. Absent: none."),
 		key("password", secret(1), func(s *NATS) *Secret { return &s.Password }, passwordDoc),
 		key("nkey", secret(1), func(s *NATS) *Secret { return &s.NKey }, "Instead of username: the seed of a user's NKey (SU…). Another user's needs a restart."),
@@ -102,7 +106,7 @@ func (s *Redis) engine(path string) engine {
 
 func (s *NATS) engine(path string) engine {
 	return engine{path: path + "nats", user: s.Username, password: s.Password, nkey: s.NKey, credentials: s.Credentials, tls: s.TLS, nobody: true,
-		clear: strings.HasPrefix(s.URL, "nats"), rest: fmt.Sprint(s.URL, " ", s.Stream, " ", s.Bucket, " ", s.Replicas, " ", s.NKey.IsZero(), " ", s.Credentials.IsZero())}
+		clear: strings.HasPrefix(s.URL, "nats"), rest: fmt.Sprint(s.URL, " ", s.Embedded, " ", s.Stream, " ", s.Bucket, " ", s.Replicas, " ", s.NKey.IsZero(), " ", s.Credentials.IsZero())}
 }
 
 func (s *Kafka) engine(path string) engine {
@@ -160,6 +164,7 @@ func (e engine) check(r *reader) {
 type reach struct {
 	password, nkey, credentials func() (string, error) // asked for every connection
 	tls                         *tls.Config
+	inner                       inside // the server that is reached, where it is in this process
 }
 
 // reach reads e's files. now is the engine of the configuration that serves.

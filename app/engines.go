@@ -7,12 +7,21 @@ import (
 
 	"github.com/watchword-dev/watchword/driver/kafka"
 	"github.com/watchword-dev/watchword/driver/nats"
+	"github.com/watchword-dev/watchword/driver/nats/embedded"
 	"github.com/watchword-dev/watchword/driver/redis"
 	"github.com/watchword-dev/watchword/revocation"
 )
 
 // fleets: this build has what a fleet shares its answers and revocations through.
 const fleets = true
+
+// embeds: this build has a server of NATS inside.
+const embeds = embedded.Linked
+
+// server makes the server of this node and opens nothing.
+func (e *Embedded) server(secrets []string, warn func(what string)) (inside, error) {
+	return embedded.New(embedded.Config{Folder: e.Folder, MaxBytes: e.MaxBytes, Name: e.Name, Listen: e.Listen, Nodes: e.Nodes, Secrets: secrets, Warn: warn})
+}
 
 // log makes the fleet's log and touches no network.
 func (b *Bus) log(retention time.Duration, with reach, warn func(what string)) (revocation.Log, error) {
@@ -39,6 +48,6 @@ func (s *Redis) driver(with reach) redis.Config {
 }
 
 func (s *NATS) driver(with reach) nats.Config {
-	return nats.Config{URL: s.URL, Stream: s.Stream, Bucket: s.Bucket, Username: s.Username, Password: with.password, NKey: with.nkey, Credentials: with.credentials,
+	return nats.Config{URL: s.URL, Server: with.inner, Stream: s.Stream, Bucket: s.Bucket, Username: s.Username, Password: with.password, NKey: with.nkey, Credentials: with.credentials,
 		TLS: with.tls, Replicas: s.Replicas}
 }

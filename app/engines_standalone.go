@@ -13,6 +13,12 @@ import (
 // of its own.
 const fleets = false
 
+const embeds = false
+
+func (e *Embedded) server([]string, func(string)) (inside, error) {
+	return nil, errors.New("revocation.bus: " + notInThisBuild)
+}
+
 func (b *Bus) log(time.Duration, reach, func(string)) (revocation.Log, error) {
 	return nil, errors.New("revocation.bus: " + notInThisBuild)
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -36,13 +37,25 @@ func (c *Config) ledgerIssuers() (all []revocation.Issuer) {
 		if keep := c.keep(); keep > 0 && keep < forever-time.Hour {
 			one.Remember = keep + maxTimeout + is.Settle + is.Skew
 		}
-		one.Exempt = !c.hearsOf() // nothing can have been missed
-		for _, f := range c.bounds() {
-			one.Exempt = one.Exempt || f.MaxStaleness == watchword.UntilExpiry
-		}
+		one.Exempt = !c.hearsOf() || c.untilExpiry(is.Name) // nothing can have been missed, or those words accept it
 		all = append(all, one)
 	}
 	return all
+}
+
+// untilExpiry reports whether somebody accepts tokens of that issuer for as long as they live.
+func (c *Config) untilExpiry(issuer string) bool {
+	gives := func(p *watchword.Policy) bool {
+		return p.Freshness.MaxStaleness == watchword.UntilExpiry && (len(p.Issuers) == 0 || slices.Contains(p.Issuers, issuer))
+	}
+	for i := range c.Policies {
+		if gives(&c.Policies[i].Policy) {
+			return true
+		}
+	}
+	d := c.Introspection
+	return d != nil && (d.Forward && c.Freshness.MaxStaleness == watchword.UntilExpiry ||
+		slices.ContainsFunc(d.Callers, func(caller Caller) bool { return gives(&caller.Policy) }))
 }
 
 // hearsOf reports whether anything says what is revoked.
@@ -68,7 +81,8 @@ func (a *App) openLedger(c *Config, logger *slog.Logger) (err error) {
 				}
 			}
 		},
-		Jumped: func(by time.Duration) { a.metrics.ClockJumped(by) }})
+		Jumped:   func(by time.Duration) { a.metrics.ClockJumped(by) },
+		OnForget: func(issuer string, n int, _ time.Time) { a.metrics.Forgot(issuer, n) }})
 	a.publisher = a.ledger
 	return err
 }
@@ -76,14 +90,6 @@ func (a *App) openLedger(c *Config, logger *slog.Logger) (err error) {
 func (a *App) lookAtLedger() observe.LedgerStats {
 	s := a.ledger.Stats()
 	return observe.LedgerStats{Bytes: s.Bytes, OperatorBytes: s.OperatorBytes, MaxBytes: s.MaxBytes}
-}
-
-// held is what the log of the running process holds against tokens; nil: there is no log.
-func (c *Config) held(logger *slog.Logger) (watchword.Ledger, error) {
-	if c.Revocation.Log == "" {
-		return nil, nil
-	}
-	return revocation.New(revocation.Config{Issuers: c.ledgerIssuers(), Logger: logger, Folder: c.Revocation.Log, MaxBytes: c.Revocation.MaxBytes, ReadOnly: true})
 }
 
 // proven is until when each covering feed proves what it covers.

@@ -196,6 +196,30 @@ func TestJWTKeysOfTheFile(t *testing.T) {
 	refused(t, change(t, alone, "    jwt", "    client_auth: {method: none}\n    jwt"), "issuers[0].client_auth", "no effect")
 }
 
+// Tokens of before the ledger's beginning are accepted unasked where until_expiry says so: of that issuer, not of others.
+func TestUntilExpiryExemptsItsIssuer(t *testing.T) {
+	t.Parallel()
+	text := change(t, base, "policies:\n  - name: all\n", `  - {name: alone, issuer: "https://b.example", introspection_endpoint: none, jwt: {mode: local_first}, tokens: {prefix: b_}}
+policies:
+  - {name: own, match: {hosts: [b.example]}, issuers: [alone], require: {audience: [api]}, freshness: {max_staleness: until_expiry}}
+  - name: all
+    issuers: [main]
+`, "{client_id: orders,", "{issuers: [main], client_id: orders,") + "revocation: {log: held}\n"
+	exempt := func(text string) (all [2]bool) {
+		t.Helper()
+		for i, is := range accepted(t, text).ledgerIssuers() {
+			all[i] = is.Exempt
+		}
+		return all
+	}
+	if got := exempt(text); got != [2]bool{false, true} {
+		t.Errorf("%v", got)
+	}
+	if got := exempt(change(t, text, "revocation: {log: held}\n", "")); got != [2]bool{true, true} {
+		t.Errorf("nothing says what is revoked: %v", got)
+	}
+}
+
 // Bounds that no source can meet, and words where a bound could be kept.
 func TestBoundsThatNobodyCanMeet(t *testing.T) {
 	t.Parallel()

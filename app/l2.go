@@ -26,6 +26,7 @@ var l2Keys = object([]row[L2]{
 })
 
 var natsKeys = object(append(natsRows(),
+	natsURL("Where it listens.").required(),
 	key("bucket", text("bucket", "write letters, digits, _ and -, at most 64", like(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`, "is no name of a bucket")), func(s *NATS) *string { return &s.Bucket },
 		"The bucket; made if it is not there, in memory, bounded to 256 MiB.").or("watchword-answers")))
 

@@ -120,16 +120,26 @@ func (a *App) Listen() error {
 	for _, g := range a.doors {
 		var err error
 		if g.listener, err = g.listen.open(g.mode); err != nil {
-			for _, open := range a.doors {
-				if open.listener != nil && open != g {
-					_ = open.listener.Close()
-					open.listener = nil
-				}
-			}
+			a.unlisten()
 			return fmt.Errorf("%s: %w", g.name, err)
 		}
 	}
+	if a.inner != nil {
+		if err := a.inner.Start(); err != nil {
+			a.unlisten()
+			return fmt.Errorf("revocation.bus: %w", err)
+		}
+	}
 	return nil
+}
+
+func (a *App) unlisten() {
+	for _, g := range a.doors {
+		if g.listener != nil {
+			_ = g.listener.Close()
+			g.listener = nil
+		}
+	}
 }
 
 // Addr is where a door listens: introspection, forward_auth, events or admin. Nil: it does not.

@@ -99,6 +99,7 @@ type finding struct {
 	Subject  string              `json:"subject,omitempty"`
 	Client   string              `json:"client,omitempty"`
 	Findings []watchword.Finding `json:"findings,omitempty"`
+	Held     *app.Held           `json:"held,omitempty"`
 	Why      string              `json:"why,omitempty"` // why nobody knew
 }
 
@@ -111,7 +112,7 @@ type bounds struct {
 func describe(v *app.Verdict) finding {
 	d := &v.Decision
 	f := finding{Policy: v.Policy, Reason: d.Reason.String(), HTTP: d.Reason.Row().HTTP, Issuer: d.Issuer, Source: d.Source(),
-		AgeMs: d.Age.Milliseconds(), Findings: v.Findings}
+		AgeMs: d.Age.Milliseconds(), Findings: v.Findings, Held: v.Held}
 	if d.Policy != nil {
 		fresh := d.Policy.Freshness
 		f.Bounds = &bounds{fresh.MaxStaleness.String(), (fresh.Covered() - fresh.StaleIfError).String(), fresh.StaleIfError.String()}
@@ -142,6 +143,9 @@ func (f finding) print(w io.Writer) {
 	}
 	for _, c := range f.Findings {
 		row(map[bool]string{true: "  yes", false: "  NO"}[c.Holds], "%s: %s", c.Clause, c.Detail)
+	}
+	if f.Held != nil {
+		row("held", "%s", f.Held)
 	}
 	if f.Why != "" {
 		row("why", "%s", f.Why)
