@@ -34,6 +34,7 @@ type home struct {
 	dead  sync.Map
 	asked atomic.Int64
 	down  atomic.Bool
+	told  func(token string) // of every introspection, before it is answered; nil: nobody is
 }
 
 func newHome(t *testing.T) *home {
@@ -64,6 +65,9 @@ func (h *home) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"keys":[{"kty":"EC","crv":"P-256","kid":"k1","alg":"ES256","use":"sig","x":%q,"y":%q}]}`, b64(point.X), b64(point.Y))
 	case "/introspect":
 		h.asked.Add(1)
+		if h.told != nil {
+			h.told(token)
+		}
 		if _, dead := h.dead.Load(token); dead || !strings.HasPrefix(token, "live-") {
 			fmt.Fprint(w, `{"active":false}`)
 			return
