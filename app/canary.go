@@ -67,6 +67,10 @@ func (c *Config) issuer(name string) *Issuer {
 	return nil
 }
 
+// canaryKind is the kind of revocation, among those that a feed may cover, that a canary can make by itself: RFC 7009.
+// The others need a user, or somebody who administers the server.
+const canaryKind = "token"
+
 // canaryPolicy is under which policy canaries are decided about, in metrics and logs. No file can hold it.
 func canaryPolicy(issuer string) string { return "canary\u00a0" + issuer }
 
@@ -92,7 +96,7 @@ func (c *Config) canary(n *Canary, ask *issuer.Client, v *watchword.Verifier, m 
 		return nil, err
 	}
 	config := issuer.CanaryConfig{Issuer: n.Issuer, Ask: ask, Client: own, TokenEndpoint: n.TokenEndpoint, Scope: n.Scope, Every: n.Every, RevokeEvery: n.RevokeEvery,
-		Patience: c.Freshness.Covered() + time.Minute, Settle: is.Settle, MaxStaleness: c.Freshness.MaxStaleness, Logger: logger, Broken: m.CanaryBroken(n.Issuer), Looked: m.CanaryLooked(n.Issuer), Refused: m.CanaryRefused(n.Issuer)}
+		Patience: c.Freshness.Covered() + time.Minute, Settle: is.Settle, MaxStaleness: c.Freshness.MaxStaleness, Logger: logger, Broken: m.CanaryBroken(n.Issuer), Looked: m.CanaryLooked(n.Issuer), Refused: m.CanaryRefused(n.Issuer, canaryKind)}
 	if n.RevokeEvery > 0 {
 		config.Verify = func(ctx context.Context, t watchword.Token) watchword.Decision {
 			return v.Verify(ctx, watchword.Request{Door: "canary", Caller: canaryPolicy(n.Issuer), Token: t, Peer: "canary"})

@@ -64,7 +64,7 @@ canary: [{issuer: main, client_auth: {method: none}, token_endpoint: "` + as.URL
 		return body
 	}
 	until(t, func() bool {
-		return strings.Contains(metrics(), `watchword_canary_enforcement_seconds_count{issuer="main"} 1`)
+		return strings.Contains(metrics(), `watchword_canary_enforcement_seconds_count{issuer="main",kind="token"} 1`)
 	})
 	until(t, func() bool { known, alive := a.canaryOf("main")(); return known && alive })
 	v.mu.Lock()

@@ -21,9 +21,9 @@ func newCanaries(registry *prometheus.Registry) *canaries {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "watchword_canary_enforcement_seconds",
 			Help:                        "How long after its revocation at the authorization server a token of our own was still accepted by this instance.",
 			Buckets:                     []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60, 120, 300, 600},
-			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"issuer"}),
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100}, []string{"issuer", "kind"}),
 		overdue: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_canary_overdue_total",
-			Help: "Revoked tokens of our own that were still accepted past every bound."}, []string{"issuer"}),
+			Help: "Revoked tokens of our own that were still accepted past every bound."}, []string{"issuer", "kind"}),
 	}
 	c.broken = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_canary_broken_total",
 		Help: "What tokens of our own showed to be untrue: unsettled (introspection called one active longer than settle after its revocation), late (one was accepted longer than settle and max_staleness after it)."}, []string{"issuer", "what"})
@@ -38,12 +38,13 @@ func (m *Metrics) CanaryLooked(issuer string) func(outcome string) {
 	return func(outcome string) { m.canaries.looks.WithLabelValues(issuer, label(outcome)).Inc() }
 }
 
-// CanaryRefused returns what an issuer.CanaryConfig.Refused is.
-func (m *Metrics) CanaryRefused(issuer string) func(took time.Duration, overdue bool) {
-	issuer = label(issuer)
-	late := m.canaries.overdue.WithLabelValues(issuer)
+// CanaryRefused returns what an issuer.CanaryConfig.Refused is, for tokens that were revoked in a way that is of one kind
+// of those that a feed may cover.
+func (m *Metrics) CanaryRefused(issuer, kind string) func(took time.Duration, overdue bool) {
+	issuer, kind = label(issuer), label(kind)
+	late := m.canaries.overdue.WithLabelValues(issuer, kind)
 	return func(took time.Duration, overdue bool) {
-		m.canaries.seconds.WithLabelValues(issuer).Observe(took.Seconds())
+		m.canaries.seconds.WithLabelValues(issuer, kind).Observe(took.Seconds())
 		if overdue {
 			late.Inc()
 		}

@@ -88,6 +88,7 @@ func words() map[string][]string {
 	for _, d := range watchword.Degradations() {
 		w["kind of a degradation"] = append(w["kind of a degradation"], d.String())
 	}
+	w["kind of a revocation"] = []string{"logout", "token", "user", "client"}
 	w["what"] = []string{"unsettled", "late"}
 	w["result of a shared store"] = []string{"hit", "miss", "joined", "stale", "skipped", "refused", "failed", "written", "lost"}
 	w["outcome of a message"] = []string{"applied", "own", "duplicate", "stranger", "foreign", "unreadable", "refused"}
@@ -133,6 +134,8 @@ func TestOBS01AlertsAndPagesAskForWhatExists(t *testing.T) {
 					label = "outcome of a revocation"
 				case label == "kind" && name == "watchword_degraded_total":
 					label = "kind of a degradation"
+				case label == "kind" && strings.HasPrefix(name, "watchword_canary_"):
+					label = "kind of a revocation"
 				case label == "result" && name == "watchword_shared_answers_total":
 					label = "result of a shared store"
 				case label == "outcome" && name == "watchword_feed_messages_total":

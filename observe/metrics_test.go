@@ -38,7 +38,7 @@ func used(t testing.TB) *Metrics {
 	m.Remembers("main")
 	m.Forgot("main", 7)
 	m.CanaryLooked("main")("alive")
-	m.CanaryRefused("main")(time.Second, true)
+	m.CanaryRefused("main", "token")(time.Second, true)
 	m.Lag("bus", time.Millisecond)
 	m.Message("bus", "applied")
 	for _, d := range everyDecision(t, answer(t, `{"active":true}`)) {
