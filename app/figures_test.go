@@ -200,7 +200,7 @@ func TestFiguresStorm(t *testing.T) {
 		if back < 0 || back >= 5*time.Second {
 			t.Errorf("all is well only after %v", back)
 		}
-		if most > 2*guard.DefaultRate {
+		if most > guard.DefaultRate {
 			t.Errorf("%d questions in one second of recovery", most)
 		}
 	})

@@ -121,33 +121,39 @@ func remembered(t *testing.T, as *oidcProvider, nodes ...*front) string {
 // refuses polls the introspection door until it calls a token inactive, and returns how long after since the first
 // question was asked that got this answer; 0: the first one.
 func (f *front) refuses(token string, since time.Time) (time.Duration, error) {
-	client := &http.Client{Timeout: patience}
 	for n := 0; ; n++ {
 		began := time.Now()
-		req, err := http.NewRequest(http.MethodPost, f.introspect, strings.NewReader(url.Values{"token": {token}}.Encode()))
-		if err != nil {
+		switch active, err := f.active(token); {
+		case err != nil:
 			return 0, err
-		}
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		req.SetBasicAuth("orders", "orders-secret")
-		resp, err := client.Do(req)
-		if err != nil {
-			return 0, err
-		}
-		var said struct{ Active *bool }
-		err = json.NewDecoder(resp.Body).Decode(&said)
-		resp.Body.Close()
-		switch {
-		case err != nil || resp.StatusCode != http.StatusOK || said.Active == nil:
-			return 0, fmt.Errorf("status %d: %v", resp.StatusCode, err)
-		case !*said.Active && n == 0:
+		case !active && n == 0:
 			return 0, nil
-		case !*said.Active:
+		case !active:
 			return began.Sub(since), nil
 		case began.Sub(since) > patience:
 			return 0, fmt.Errorf("still accepted %v after its revocation", began.Sub(since))
 		}
 	}
+}
+
+// active asks the introspection door.
+func (f *front) active(token string) (bool, error) {
+	req, err := http.NewRequest(http.MethodPost, f.introspect, strings.NewReader(url.Values{"token": {token}}.Encode()))
+	if err != nil {
+		return false, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.SetBasicAuth("orders", "orders-secret")
+	resp, err := (&http.Client{Timeout: patience}).Do(req)
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	var said struct{ Active *bool }
+	if err = json.NewDecoder(resp.Body).Decode(&said); err != nil || resp.StatusCode != http.StatusOK || said.Active == nil {
+		return false, fmt.Errorf("status %d: %v", resp.StatusCode, err)
+	}
+	return *said.Active, nil
 }
 
 // deny is an operator's word at this node.

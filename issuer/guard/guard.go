@@ -117,6 +117,7 @@ func Over(next watchword.Source, c Config) (*Guard, error) {
 		WithSuccessThresholdRatio(probes, probes).
 		WithRandomDelay(c.Breaker.Open/2, c.Breaker.Open*9/10). // instances that opened together try apart
 		OnStateChanged(func(circuitbreaker.StateChangedEvent) { g.generation.Add(1) }).
+		OnClose(func(circuitbreaker.StateChangedEvent) { g.turns.begin() }).
 		Build()
 	return g, nil
 }

@@ -194,6 +194,36 @@ func TestFailedProbeOpensAgain(t *testing.T) {
 	})
 }
 
+// A server that is back gets the rate from the first second on, and nothing that was saved up while it was down.
+//
+// Covers: OUT-03
+func TestRecoveryKeepsToTheRate(t *testing.T) {
+	in(t, guard.Config{Rate: 50}, func(t *testing.T, s *server, g *guard.Guard) {
+		s.set(fails)
+		for range 20 {
+			_ = ask(t, g, "")
+		}
+		s.set(nil)
+		time.Sleep(5 * time.Second)
+		s.began, s.seconds = time.Now(), map[int64]int{}
+		var wait sync.WaitGroup
+		for range 300 { // 100 a second, of whom each comes back when refused
+			wait.Go(func() {
+				for ask(t, g, "") != nil {
+					time.Sleep(time.Second)
+				}
+			})
+			time.Sleep(10 * time.Millisecond)
+		}
+		wait.Wait()
+		for second, n := range s.seconds {
+			if n > 50 {
+				t.Errorf("%d questions in second %d; the rate is 50", n, second)
+			}
+		}
+	})
+}
+
 func TestRateAndLimitHold(t *testing.T) {
 	in(t, guard.Config{Timeout: 10 * time.Second, MaxInFlight: 8, Rate: 50}, func(t *testing.T, s *server, g *guard.Guard) {
 		s.set(takes(20 * time.Millisecond))

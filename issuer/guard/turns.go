@@ -165,6 +165,15 @@ func (s *turnstile) fill() {
 	s.filled = now
 }
 
+// begin lets the rate hold from now on for a server that is back, with what was asked to try it: many wait for it, and
+// what was not asked meanwhile is not made up for at once.
+func (s *turnstile) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fill()
+	s.tokens = min(s.tokens, -probes)
+}
+
 // take takes a turn if one is free. The caller holds mu.
 func (s *turnstile) take() (*turn, bool) {
 	if s.tokens < 1 {

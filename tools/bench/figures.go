@@ -250,7 +250,7 @@ func (b *bench) allocations(ctx context.Context, bare *server, helloURL string, 
 		if err != nil {
 			return err
 		}
-		ours, err := per(door.to, *door.shape, "http://"+i.admin+"/metrics")
+		ours, err := per(door.to, *door.shape, i.metrics())
 		if err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ import (
 type instance struct {
 	cmd                        *exec.Cmd
 	introspection, forwardAuth *server
-	admin                      string
+	admin, file                string
 	said                       *bytes.Buffer // on stderr
 }
 
@@ -47,6 +47,10 @@ policies:
   - name: orders-read
     match: {hosts: [api.example], paths: ["/orders/*"], methods: [GET]}
     require: {scopes: ["orders:read"], audience: ["https://api.example"]}
+  - name: orders-strict
+    match: {hosts: [strict.example]}
+    require: {scopes: ["orders:read"], audience: ["https://api.example"]}
+    freshness: {max_staleness: 30s}
 doors:
   introspection:
     listen: INTROSPECTION
@@ -66,10 +70,16 @@ var (
 	callRequest = newShape("Cache-Control: no-store", false, "GET / HTTP/1.1", "Host: api.example", "Authorization: Bearer {token}", "", "")
 	introspect  = newShape(`{"active":true,"sub":"user-`, true, "POST /introspect HTTP/1.1", "Host: watchword", "Authorization: Basic b3JkZXJzOnNlY3JldA==",
 		"Content-Type: application/x-www-form-urlencoded", "Content-Length: 78", "", "token={token}&token_type_hint=access_token")
-	forwardAuth = newShape("X-Auth-Subject: user-", true, "GET / HTTP/1.1", "Host: watchword", "Authorization: Bearer {token}", "X-Forwarded-Method: GET",
-		"X-Forwarded-Proto: https", "X-Forwarded-Host: api.example", "X-Forwarded-Uri: /orders/1?page=2", "X-Forwarded-For: 192.0.2.7", "", "")
+	forwardAuth  = ofGateway("api.example", "192.0.2.7")
+	strictly     = ofGateway("strict.example", "192.0.2.7")
+	ofSprayer    = ofGateway("api.example", "203.0.113.66")
 	throughNginx = newShape("Content-Type: image/gif", false, "GET /orders/1?page=2 HTTP/1.1", "Host: api.example", "Authorization: Bearer {token}", "", "")
 )
+
+func ofGateway(host, client string) *shape {
+	return newShape("X-Auth-Subject: user-", true, "GET / HTTP/1.1", "Host: watchword", "Authorization: Bearer {token}", "X-Forwarded-Method: GET",
+		"X-Forwarded-Proto: https", "X-Forwarded-Host: "+host, "X-Forwarded-Uri: /orders/1?page=2", "X-Forwarded-For: "+client, "", "")
+}
 
 // launch starts an instance; run decides where, and it serves when launch returns.
 func (b *bench) launch(ctx context.Context, s settings, run func(context.Context, ...string) *exec.Cmd) (*instance, error) {
@@ -95,11 +105,11 @@ func (b *bench) launch(ctx context.Context, s settings, run func(context.Context
 	}
 	text := strings.NewReplacer("AS/", b.as.addr+"/", "TIMEOUT", s.timeout.String(), "GUARD", s.guard, "BYTES", s.maxBytes, "INTROSPECTION", introspection,
 		"FORWARDAUTH", forwardAuth, "PROFILE", s.profile, "TRUSTED", trusted, "DIR", dir, "ADMIN", i.admin).Replace(configuration)
-	file := filepath.Join(dir, "watchword.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	i.file = filepath.Join(dir, "watchword.yaml")
+	if err := os.WriteFile(i.file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	i.cmd = run(ctx, b.binary, "serve", "--config", file)
+	i.cmd = run(ctx, b.binary, "serve", "--config", i.file)
 	i.cmd.Stderr = i.said
 	i.cmd.Env = append(i.cmd.Environ(), "BENCH_RS=secret", "BENCH_ORDERS=secret")
 	if err := i.cmd.Start(); err != nil {
@@ -111,6 +121,47 @@ func (b *bench) launch(ctx context.Context, s settings, run func(context.Context
 	}
 	return i, nil
 }
+
+// launchFilled starts an instance that knows so many tokens already, and whose guard is as shipped.
+func (b *bench) launchFilled(ctx context.Context, timeout time.Duration, tokens int) (*instance, error) {
+	i, err := b.launch(ctx, settings{"tcp", "standard", "64MiB", timeout, wideOpen}, b.machine.serving)
+	if err != nil {
+		return nil, err
+	}
+	if err = fill(ctx, i.forwardAuth, forwardAuth, tokens); err == nil {
+		err = i.reload(ctx, wideOpen, asShipped)
+	}
+	if err != nil {
+		i.stop()
+	}
+	return i, err
+}
+
+// reload replaces a line of the file, and waits until it is in use.
+func (i *instance) reload(ctx context.Context, old, text string) error {
+	in := func() string {
+		all, _ := page(ctx, i.metrics())
+		_, rest, _ := strings.Cut(string(all), "\nwatchword_config_info{")
+		hash, _, _ := strings.Cut(rest, "}")
+		return hash
+	}
+	before := in()
+	was, err := os.ReadFile(i.file)
+	if err == nil {
+		err = os.WriteFile(i.file, []byte(strings.Replace(string(was), old, text, 1)), 0o600)
+	}
+	if err != nil {
+		return err
+	}
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(20 * time.Millisecond) {
+		if now := in(); now != "" && now != before {
+			return nil
+		}
+	}
+	return fmt.Errorf("the file was changed, and is not in use %v later", patience)
+}
+
+func (i *instance) metrics() string { return "http://" + i.admin + "/metrics" }
 
 // await asks about a token until there is a right answer.
 func (i *instance) await(ctx context.Context) (err error) {

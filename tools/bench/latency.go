@@ -88,15 +88,11 @@ func (b *bench) window(i *instance, hits, cold []*conn, length time.Duration) (t
 // while it is well and every question needs a new connection; each window beside one in which all is well: nobody who is
 // served from memory may notice.
 func (b *bench) latency(ctx context.Context) error {
-	i, err := b.launch(ctx, settings{"tcp", "standard", "64MiB", 500 * time.Millisecond, asShipped}, b.machine.serving)
+	i, err := b.launchFilled(ctx, 500*time.Millisecond, 10_000)
 	if err != nil {
 		return err
 	}
 	defer i.stop()
-	b.as.mode.Store(answers)
-	if err := b.fillSlowly(ctx, i); err != nil {
-		return err
-	}
 	hits, err := dialAll(ctx, i.forwardAuth, hitConns, forwardAuth)
 	defer closeAll(hits)
 	if err != nil {
@@ -156,25 +152,6 @@ func (b *bench) latency(ctx context.Context) error {
 	return nil
 }
 
-// fillSlowly makes an instance know the tokens that hits are drawn from, below the rate that its guard allows.
-func (b *bench) fillSlowly(ctx context.Context, i *instance) error {
-	all, err := dialAll(ctx, i.forwardAuth, 1, forwardAuth)
-	defer closeAll(all)
-	if err != nil {
-		return err
-	}
-	for id := 0; id < 10_000; {
-		if err := all[0].ask(id); err == nil {
-			id++
-		} else if all[0].Status != 503 {
-			return err
-		} else {
-			time.Sleep(100 * time.Millisecond)
-		}
-	}
-	return nil
-}
-
 // recovered waits until a new token is accepted again.
 func (b *bench) recovered(c *conn) error {
 	for began := time.Now(); time.Since(began) < patience; time.Sleep(100 * time.Millisecond) {
@@ -206,9 +183,8 @@ func (b *bench) hanging(ctx context.Context) error {
 	if _, err := askOver(all, func(int) draw { return count(0, 1, new(atomic.Bool))(0) }); err != nil { // each has been used once
 		return err
 	}
-	url := "http://" + i.admin + "/metrics"
 	goroutines := func() float64 {
-		v, err := metric(ctx, url, "go_goroutines")
+		v, err := metric(ctx, i.metrics(), "go_goroutines")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "go_goroutines:", err)
 		}

@@ -168,6 +168,11 @@ func (c *conn) ask(id int) error {
 	if c.Status != 200 {
 		return fmt.Errorf("%s answered %q", c.RemoteAddr(), answer[:min(len(answer), 300)])
 	}
+	return c.right(answer, id)
+}
+
+// right reports an answer that is about another token.
+func (c *conn) right(answer []byte, id int) error {
 	at := bytes.Index(answer, []byte(c.shape.right))
 	if at >= 0 && c.shape.whose {
 		var want [8]byte

@@ -98,7 +98,8 @@ func (b *bench) run(ctx context.Context) (err error) {
 	for _, part := range []struct {
 		name string
 		do   func(context.Context) error
-	}{{"in process", b.inProcess}, {"start", b.start}, {"doors", b.doors}, {"herd", b.herd}, {"outages", b.outages}, {"latency", b.latency}, {"hanging", b.hanging}, {"revocation", b.revocation}} {
+	}{{"in process", b.inProcess}, {"start", b.start}, {"doors", b.doors}, {"herd", b.herd}, {"outages", b.outages}, {"latency", b.latency}, {"hanging", b.hanging},
+		{"outage", b.outage}, {"spray", b.spray}, {"revocation", b.revocation}} {
 		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), part.name) {
 			continue
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -19,6 +20,7 @@ import (
 type authority struct {
 	calls  atomic.Int64
 	mode   atomic.Int32
+	diary  atomic.Pointer[diary] // nil: nobody reads it
 	addr   string
 	answer []byte
 	digit  int // where the subject's number stands
@@ -35,6 +37,48 @@ const (
 	refuses
 	closes
 )
+
+// nobody is the first number whose token is none.
+const nobody = 50_000_000
+
+// diary is the questions of a time.
+type diary struct {
+	mu  sync.Mutex
+	all []question
+}
+
+type question struct {
+	at time.Time
+	id int
+}
+
+// count says how many questions there were that fit.
+func (d *diary) count(fits func(q question) bool) (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, q := range d.all {
+		if fits(q) {
+			n++
+		}
+	}
+	return n
+}
+
+// fullest is how many questions came in the fullest second after from.
+func (d *diary) fullest(from time.Time) (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	begin := 0
+	for end, q := range d.all {
+		for begin < end && (q.at.Sub(d.all[begin].at) >= time.Second || d.all[begin].at.Before(from)) {
+			begin++
+		}
+		if !q.at.Before(from) {
+			n = max(n, end+1-begin)
+		}
+	}
+	return n
+}
 
 func newAuthority() (*authority, error) {
 	now := time.Now().Unix()
@@ -73,6 +117,13 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no token of ours", http.StatusBadRequest)
 		return
 	}
+	number := body[at+len(tokenStem):][:8]
+	id, _ := strconv.Atoi(string(number))
+	if d := a.diary.Load(); d != nil {
+		d.mu.Lock()
+		d.all = append(d.all, question{time.Now(), id})
+		d.mu.Unlock()
+	}
 	switch a.mode.Load() {
 	case takes20ms:
 		time.Sleep(20 * time.Millisecond)
@@ -93,7 +144,10 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer := bytes.Clone(a.answer)
-	copy(answer[a.digit:], body[at+len(tokenStem):][:8])
+	copy(answer[a.digit:], number)
+	if id >= nobody {
+		answer = []byte(`{"active":false}`)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(answer)
 }
@@ -144,16 +198,7 @@ var helloA, helloB, helloC = []string{"no-store"}, []string{"user-00000000"}, []
 
 // metric reads one number of a process from where it shows its metrics.
 func metric(ctx context.Context, url, name string) (float64, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return 0, err
-	}
-	defer answer.Body.Close()
-	page, err := io.ReadAll(answer.Body)
+	page, err := page(ctx, url)
 	if err != nil {
 		return 0, err
 	}
@@ -163,6 +208,19 @@ func metric(ctx context.Context, url, name string) (float64, error) {
 	}
 	number, _, _ := bytes.Cut(rest, []byte("\n"))
 	return strconv.ParseFloat(string(number), 64)
+}
+
+func page(ctx context.Context, url string) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	return io.ReadAll(answer.Body)
 }
 
 func first(a, b string) string {

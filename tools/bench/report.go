@@ -41,6 +41,15 @@ func (r *report) figure(name, format string, value float64, l limit, detail stri
 	r.row(name, measured, show(l.must), show(l.moonshot), verdict)
 }
 
+// none adds a row for what must not happen at all.
+func (r *report) none(name string, n int, detail string) {
+	measured := fmt.Sprint(n)
+	if detail != "" {
+		measured += " (" + detail + ")"
+	}
+	r.row(name, measured, "0", "–", map[bool]string{true: "reached", false: "**missed**"}[n == 0])
+}
+
 func (r *report) row(cells ...string) { r.rows = append(r.rows, "| "+strings.Join(cells, " | ")+" |") }
 
 func (r *report) note(format string, args ...any) {
