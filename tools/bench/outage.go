@@ -69,6 +69,18 @@ func (k *crowdOf) count(from time.Time) (by map[int]int, refused time.Time) {
 	return by, refused
 }
 
+// windows are what hits took in each of several.
+type windows struct {
+	p50, p99 []float64
+	hits     int
+}
+
+func (w *windows) add(sorted []time.Duration) {
+	if len(sorted) > 0 {
+		w.p50, w.p99, w.hits = append(w.p50, percentile(sorted, 0.5)), append(w.p99, percentile(sorted, 0.99)), w.hits+len(sorted)
+	}
+}
+
 // outage lets the authorization server answer 503 for a minute under load, with the guard as shipped: tokens that
 // memory can answer for, tokens whose bound ends meanwhile, and new ones, whose holders come again until they are
 // accepted. All are good.
@@ -118,16 +130,19 @@ func (b *bench) outage(ctx context.Context) error {
 	}()
 	var never atomic.Bool
 	draw, one := zipf(10_000, &never)(int(until.UnixNano())), sync.Mutex{}
-	hits := func(until time.Time) []time.Duration {
-		took, failed := steadily(conns[0], hitsPerSecond, until, func(c *conn) error {
-			one.Lock()
-			id := draw()
-			one.Unlock()
-			return c.ask(id)
-		})
-		err = cmp.Or(err, failed)
-		slices.Sort(took)
-		return took
+	hits := func(until time.Time) (w windows) {
+		for err == nil && time.Now().Before(until) {
+			took, failed := steadily(conns[0], hitsPerSecond, time.Now().Add(min(3*time.Second, time.Until(until))), func(c *conn) error {
+				one.Lock()
+				id := draw()
+				one.Unlock()
+				return c.ask(id)
+			})
+			err = failed
+			slices.Sort(took)
+			w.add(took)
+		}
+		return w
 	}
 	retries := func() float64 {
 		n, failed := metric(ctx, i.metrics(), `watchword_guard_retries_total{issuer="main"}`)
@@ -152,7 +167,7 @@ func (b *bench) outage(ctx context.Context) error {
 	return b.tellOutage(begins, back, log, again, before, meanwhile, fresh, strict)
 }
 
-func (b *bench) tellOutage(down, back time.Time, log *diary, retries float64, before, meanwhile []time.Duration, fresh, strict *crowdOf) error {
+func (b *bench) tellOutage(down, back time.Time, log *diary, retries float64, before, meanwhile windows, fresh, strict *crowdOf) error {
 	calls := log.count(func(q question) bool { return q.at.Before(back) })
 	all, last := fresh.count(down)
 	strictly, refused := strict.count(down)
@@ -175,11 +190,11 @@ func (b *bench) tellOutage(down, back time.Time, log *diary, retries float64, be
 	first := float64(calls) - retries
 	b.report.figure(fmt.Sprintf("AS answers 503 for %v: questions over first questions", length), "%.3f×", float64(calls)/first, limit{1.1 + 3/first, 0},
 		fmt.Sprintf("`retry_budget` is 0.1, and 3 may be saved up; %d, %.0f of them asked once more; %v answers to %d requests a second that memory cannot answer, of good tokens", calls, retries, listed(all), newPerSec+strictOnes))
-	ratio := percentile(meanwhile, 0.99) / percentile(before, 0.99)
-	b.report.figure("– p99 of hits, over before", "%.2f×", ratio, limit{1.1, 0}, fmt.Sprintf("%.0f µs, before %.0f µs; median %.2f×; %d hits, all right", percentile(meanwhile, 0.99), percentile(before, 0.99), percentile(meanwhile, 0.5)/percentile(before, 0.5), len(meanwhile)))
+	b.report.figure("– p99 of hits, over before", "%.2f×", median(meanwhile.p99)/median(before.p99), limit{1.1, 0}, fmt.Sprintf("%.0f µs, before %.0f µs, medians of windows of 3 s; their median %.2f×; %d hits, all right",
+		median(meanwhile.p99), median(before.p99), median(meanwhile.p50)/median(before.p50), meanwhile.hits))
 	b.report.none("– good tokens that were called anything but good or unknown (401 …)", wrong, "")
 	b.report.figure("– the last good token was refused, after the return", "%.1f s", max(0, last.Sub(back).Seconds()), limit{5, 0}, "the breaker tries after 2.5 to 4.5 s, by chance")
-	b.report.figure("– questions in the fullest second after the return", "%.0f", float64(log.fullest(back)), limit{guardRate, 0}, "`guard.rate` is 200")
+	b.report.figure("– questions in the fullest second after the return", "%.0f", float64(log.fullest(back)), limit{1.01 * guardRate, 0}, "`guard.rate` is 200; counted where they arrive")
 	return nil
 }
 
