@@ -2,6 +2,7 @@ package watchword_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -288,6 +289,8 @@ func (f flawed) Voids(q watchword.Query, a *watchword.Answer) watchword.Void {
 	return f.Ledger.Voids(q, a)
 }
 
+var trials = flag.Uint64("trials", 2000, "random schedules of TestT32_CAC13ThePromiseWithALedger")
+
 // The promise of DESIGN §2 with a ledger that hears of revocations, over thousands of random schedules: no check that
 // begins max_staleness after the server's endpoint stopped calling a token active accepts it (stale_if_error later while
 // the server cannot answer), and none accepts on evidence from before an event about that token that was heard before it
@@ -296,9 +299,9 @@ func (f flawed) Voids(q watchword.Query, a *watchword.Answer) watchword.Void {
 // Covers: CAC-08 CAC-09 CAC-13 SIG-12 SIG-18 SIG-21 T32
 func TestT32_CAC13ThePromiseWithALedger(t *testing.T) {
 	t.Parallel()
-	schedules := uint64(2000)
+	schedules := *trials
 	if raced || testing.Short() {
-		schedules = 100
+		schedules = min(schedules, 100)
 	}
 	var sum outcomes
 	for seed := range schedules {
