@@ -69,6 +69,16 @@ func (q *Query) due(a *Answer, share float64) bool {
 	return due
 }
 
+// again reports whether the answer of d, which would do, is asked about once more all the same. Where it is not, from
+// where its token came is remembered.
+func (c *compiled) again(d *Decision, r *Request, q *Query, share float64, round int) bool {
+	if round == 0 && d.Age > 0 && (q.due(d.Answer, share) || c.rechecks(d, r)) {
+		return true
+	}
+	c.sees(d, r)
+	return false
+}
+
 // rechecks reports whether a remembered answer that would be good enough is to be asked about all the same.
 func (c *compiled) rechecks(d *Decision, r *Request) bool {
 	by := &d.Policy.Recheck

@@ -229,23 +229,9 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time, share f
 			took = time.Since(at)
 		}
 	}()
-	rt, problem := c.prepare(r)
-	if rt != nil {
-		d.Policy = rt.policy
-	}
-	if problem != OK {
-		d.Reason = problem
-		return d, 0
-	}
-	to := rt.whom(r.Token, c.issuers)
+	rt, to := c.prepare(&d, r)
 	if to == nil {
-		d.Reason = UnknownIssuer
 		return d, 0
-	}
-	d.Issuer, d.Key = to.Name, to.block.key(r.Token)
-	if r.Credential != nil {
-		block := to.block.as(r.Credential)
-		d.Key = block.key(r.Token)
 	}
 	written, on := d.Policy.demand(r), rt.on(at)
 	q := Query{Token: r.Token, Key: d.Key, Issuer: to.Name, Credential: r.Credential, Peer: r.Peer, At: at, Freshness: written, Hold: d.Policy.DangerouslyHold}
@@ -296,17 +282,12 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time, share f
 		if serves || a.active && a.expired(now, true) { // the latter is sure, however old the evidence
 			d.Answer, d.Degraded, d.Age, d.Err = a, word, max(0, age), err
 			d.Reason = Judge(d.Policy, a, now)
-			if (share > 0 || d.Policy.Recheck != (Recheck{})) && d.Reason == OK && word == Whole {
-				if err == nil && round == 0 && d.Age > 0 && (next.due(a, share) || c.rechecks(&d, r)) {
-					d.Answer, d.Age = nil, 0
-					again := *next
-					again.AskedSince = at
-					q, ask = *next, &again
-					continue // if nothing better can be had, what was good enough is weighed again
-				}
-				if err == nil {
-					c.sees(&d, r)
-				}
+			if (share > 0 || d.Policy.Recheck != (Recheck{})) && d.Reason == OK && word == Whole && err == nil && c.again(&d, r, next, share, round) {
+				d.Answer, d.Age = nil, 0
+				again := *next
+				again.AskedSince = at
+				q, ask = *next, &again
+				continue // if nothing better can be had, what was good enough is weighed again
 			}
 			return d, took
 		}
@@ -321,19 +302,35 @@ func (c *compiled) decide(ctx context.Context, r *Request, at time.Time, share f
 	}
 }
 
-// prepare finds what is wrong with a request before anybody is asked. That comes before its policy: a request without
-// a token is 401 wherever it goes.
-func (c *compiled) prepare(r *Request) (*route, Reason) {
+// prepare finds who decides about a request and who is asked, or, with nobody to ask, why not. What is wrong with a
+// request comes before its policy: one without a token is 401 wherever it goes.
+func (c *compiled) prepare(d *Decision, r *Request) (*route, *issuer) {
 	rt := c.find(r)
+	if rt != nil {
+		d.Policy = rt.policy
+	}
 	switch problem := r.Token.problem(); {
 	case r.Problem != OK:
-		return rt, r.Problem
+		d.Reason = r.Problem
 	case problem != OK:
-		return rt, problem
+		d.Reason = problem
 	case rt == nil:
-		return nil, PolicyDenied
+		d.Reason = PolicyDenied
 	}
-	return rt, OK
+	if d.Reason != OK {
+		return rt, nil
+	}
+	to := rt.whom(r.Token, c.issuers)
+	if to == nil {
+		d.Reason = UnknownIssuer
+		return rt, nil
+	}
+	d.Issuer, d.Key = to.Name, to.block.key(r.Token)
+	if r.Credential != nil {
+		block := to.block.as(r.Credential)
+		d.Key = block.key(r.Token)
+	}
+	return rt, to
 }
 
 // unknown is what ignorance decides.
