@@ -31,7 +31,7 @@ func TestFleetFigures(t *testing.T) {
 			return fmt.Sprintf("bus: {nats: {url: \"nats://%s\"}}", startNATS(t).address)
 		}},
 		{"kafka", 3, func(t *testing.T) string {
-			return fmt.Sprintf("bus: {kafka: {brokers: [%q], topic: fleet}}", startKafka(t).address)
+			return fmt.Sprintf("bus: {kafka: {brokers: [%q], topic: fleet}}", startKafka(t, newPapers(t)).address)
 		}},
 	} {
 		t.Run(over.engine, func(t *testing.T) {
