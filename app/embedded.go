@@ -82,7 +82,7 @@ func (s *NATS) check(r *reader, at string) {
 		s.Replicas = min(n, 3)
 	}
 	if e.MaxBytes < 8<<20 && e.MaxBytes > 0 {
-		r.wrong(r.at(at+".embedded.max_bytes"), "is too small: the nodes keep a log of their own in it", "write at least 8MiB")
+		r.wrong(r.at(at+".embedded.max_bytes"), "is too small for a log and what outlives it", "write at least 8MiB")
 	}
 	if host, _, err := net.SplitHostPort(e.Listen); err == nil && host != "localhost" {
 		if _, err := netip.ParseAddr(host); err != nil {

@@ -28,6 +28,68 @@ func addresses(t *testing.T, n int) (all []string) {
 	return all
 }
 
+// inside3 writes the file of node i of a fleet whose first three nodes listen at these addresses.
+func inside3(t *testing.T, as *server, at []string, i int, secret string) (path string) {
+	t.Helper()
+	path, text := site(t, as)
+	dir := filepath.Dir(path)
+	write(t, dir, "deployment", strings.Repeat(secret, 32))
+	write(t, dir, "ops", "ops-secret-of-the-test")
+	text = change(t, text, "admin: {listen: 127.0.0.1:0}", "admin: {listen: 127.0.0.1:0, operators: [{name: ops, bearer: {file: ops}}]}")
+	put(t, path, text+fmt.Sprintf("revocation: {bus: {nats: {embedded: {folder: nats, name: n%d, listen: %q, nodes: [%q, %q, %q]}}}}\ndeployment_secret: {file: deployment}\n", i, at[i], at[0], at[1], at[2]))
+	return path
+}
+
+// readyIn waits for a node to be ready. Three that all begin anew elect a leader first, for the cluster and for what it
+// stores, which takes seconds.
+func readyIn(t *testing.T, status func() int) {
+	t.Helper()
+	began := time.Now()
+	for status() != 200 {
+		if time.Sleep(20 * time.Millisecond); time.Since(began) > 90*time.Second {
+			t.Fatal("it is never ready")
+		}
+	}
+	t.Logf("ready after %v", time.Since(began).Round(time.Millisecond))
+}
+
+// Three processes with a server in each are killed at once, right after one of them has acknowledged a revocation: all
+// know it when they are ready again.
+func TestSIG20EmbeddedFleetKilled(t *testing.T) {
+	// Not parallel: between fork and exec a child holds the locks of all folders that are open here.
+	as, at := newServer(t, "a", "b"), addresses(t, 3)
+	var paths [3]string
+	for i := range paths {
+		paths[i] = inside3(t, as, at, i, "k")
+	}
+	all := func() (fleet [3]*process) {
+		t.Helper()
+		for i := range fleet {
+			fleet[i] = spawn(t, paths[i])
+		}
+		for _, p := range fleet {
+			readyIn(t, func() int { status, _ := p.get("/readyz"); return status })
+		}
+		return fleet
+	}
+	fleet := all()
+	until(t, func() bool {
+		status, _ := fleet[0].post("admin", "/v1/revocations", "application/json", `{"issuer":"main","token":"a","why":"lost"}`, "Authorization", "Bearer ops-secret-of-the-test")
+		return status == 200
+	})
+	for _, p := range fleet {
+		_ = p.cmd.Process.Kill()
+	}
+	for _, p := range fleet {
+		p.kill()
+	}
+	for _, p := range all() {
+		p.wants("a", `{"active":false}`)
+		p.wants("b", `"sub":"ann"`)
+		p.stop()
+	}
+}
+
 // Three Watchwords with a server in each, and no broker: what is revoked at one is refused at the others, also while one
 // is away, and that one knows it before it is ready again, or another in its place. All restart, and nothing is forgotten. Who does not know the
 // secret does not join.
@@ -36,24 +98,10 @@ func addresses(t *testing.T, n int) (all []string) {
 func TestEmbeddedFleet(t *testing.T) {
 	t.Parallel()
 	as, at := newServer(t, "a", "b", "c", "d", "e"), addresses(t, 4)
-	node := func(i int, secret string) (path string) {
-		path, text := site(t, as)
-		dir := filepath.Dir(path)
-		write(t, dir, "deployment", strings.Repeat(secret, 32))
-		write(t, dir, "ops", "ops-secret-of-the-test")
-		text = change(t, text, "admin: {listen: 127.0.0.1:0}", "admin: {listen: 127.0.0.1:0, operators: [{name: ops, bearer: {file: ops}}]}")
-		put(t, path, text+fmt.Sprintf("revocation: {bus: {nats: {embedded: {folder: nats, name: n%d, listen: %q, nodes: [%q, %q, %q]}}}}\ndeployment_secret: {file: deployment}\n", i, at[i], at[0], at[1], at[2]))
-		return path
-	}
-	ready := func(r *running) { // three that all begin anew elect a leader first, for the cluster and for what it stores
+	node := func(i int, secret string) (path string) { return inside3(t, as, at, i, secret) }
+	ready := func(r *running) {
 		t.Helper()
-		began := time.Now()
-		for status := 0; status != 200; status, _ = r.get("admin", "/readyz") {
-			if time.Sleep(20 * time.Millisecond); time.Since(began) > 90*time.Second {
-				t.Fatalf("it is never ready\n%s", r.err)
-			}
-		}
-		t.Logf("ready after %v", time.Since(began).Round(time.Millisecond))
+		readyIn(t, func() int { status, _ := r.get("admin", "/readyz"); return status })
 	}
 	end := func(r *running) {
 		t.Helper()

@@ -48,11 +48,11 @@ func spawn(t *testing.T, path string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for lines := bufio.NewScanner(out); len(p.urls) < 3; {
+	for lines, serves := bufio.NewScanner(out), false; !serves; serves = lines.Text() == "it serves" {
 		if !lines.Scan() {
 			t.Fatal("the process does not serve")
 		}
-		if door, at, ok := strings.Cut(lines.Text(), " serves at "); ok {
+		if door, at, ok := strings.Cut(lines.Text(), " is at "); ok {
 			p.urls[door] = "http://" + at
 		}
 	}
@@ -64,8 +64,9 @@ func spawn(t *testing.T, path string) *process {
 func serveUntilAsked(t *testing.T, path string) {
 	r := start(t, path)
 	for _, door := range []string{"introspection", "events", "admin"} {
-		fmt.Printf("%s serves at %s\n", door, r.Addr(door))
+		fmt.Printf("%s is at %v\n", door, r.Addr(door))
 	}
+	fmt.Println("it serves")
 	_, _ = io.Copy(io.Discard, os.Stdin) // until it is closed: by who wants an orderly end, or because that one is gone
 	r.stop()
 	if err := <-r.done; err != nil {
@@ -108,15 +109,21 @@ func (p *process) wants(token, body string) {
 	}
 }
 
+func (p *process) get(path string) (int, string) {
+	p.t.Helper()
+	req, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, p.urls["admin"]+path, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	req.Close = true
+	return send(p.t, http.DefaultClient, req)
+}
+
+// shows waits for a line of the metrics.
 func (p *process) shows(line string) {
 	p.t.Helper()
 	until(p.t, func() bool {
-		req, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, p.urls["admin"]+"/metrics", nil)
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		req.Close = true
-		_, page := send(p.t, http.DefaultClient, req)
+		_, page := p.get("/metrics")
 		return strings.Contains(page, "\n"+line+"\n")
 	})
 }
