@@ -26,7 +26,7 @@ var busKeys = object([]row[Bus]{
 var busNATSKeys = object(append(natsRows(),
 	natsURL("Where it listens. This or `embedded`."),
 	key("embedded", optional(embeddedKeys), func(s *NATS) **Embedded { return &s.Embedded },
-		"Instead of url: a server inside every node, for a small fleet without a broker, in a binary built with `-tags embedded_nats`. Every node then has a replica, up to three, where `replicas` is not written."),
+		"Instead of url: a server inside every node, for a small fleet without a broker, in a binary built with `-tags embedded_nats`. Every node then has a replica, up to five, where `replicas` is not written."),
 	key("stream", text("stream", "write letters, digits, _ and -, at most 64", like(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`, "is no name of a stream")), func(s *NATS) *string { return &s.Stream },
 		"The stream; made if it is not there.").or("watchword")))
 

@@ -79,7 +79,7 @@ func (s *NATS) check(r *reader, at string) {
 	case replicas && s.Replicas > n:
 		r.wrong(r.at(at+".replicas"), fmt.Sprintf("is more than there are nodes (%d)", n), "lower it, or remove it")
 	case !replicas:
-		s.Replicas = min(n, 3)
+		s.Replicas = min(n, 5)
 	}
 	if e.MaxBytes < 8<<20 && e.MaxBytes > 0 {
 		r.wrong(r.at(at+".embedded.max_bytes"), "is too small for a log and what outlives it", "write at least 8MiB")
