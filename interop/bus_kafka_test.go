@@ -76,7 +76,7 @@ func (k *kafkaServer) start(t *testing.T) {
 	k.process.ready(t, 2*time.Minute, listens(k.address))
 }
 
-// A real Kafka, killed and restarted.
+// A real Kafka, killed and restarted; what a failover loses is TestBusKafkaFailover's, for it takes more than one broker.
 //
 // Covers: SIG-21
 func TestBusKafka(t *testing.T) {

@@ -43,6 +43,9 @@ func Run(t *testing.T, fresh func(t *testing.T) Engine) {
 	}
 }
 
+// Lose is the last test of Run alone, for an engine that needs a cluster to lose anything.
+func Lose(t *testing.T, e Engine) { lose(t, e) }
+
 // reader reads a log in the background.
 type reader struct {
 	mu     sync.Mutex
