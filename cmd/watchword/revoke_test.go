@@ -20,6 +20,13 @@ import (
 // reach it.
 func fleetOfOne(t *testing.T) (admin, introspect string, log *output) {
 	t.Helper()
+	_, admin, introspect, log = served(t)
+	return admin, introspect, log
+}
+
+// served also returns the file.
+func served(t *testing.T) (file, admin, introspect string, log *output) {
+	t.Helper()
 	as := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"active":true,"sub":%q,"client_id":"app","org_id":"acme","iat":%d}`, strings.TrimPrefix(r.PostFormValue("token"), "token-of-"), time.Now().Add(-time.Hour).Unix())
@@ -30,13 +37,15 @@ func fleetOfOne(t *testing.T) (admin, introspect string, log *output) {
 issuers: [{name: main, introspection_endpoint: "%s/introspect", client_auth: {method: none}, selector_claims: {tenant: org_id}}]
 freshness: {max_staleness: 1h}
 doors: {introspection: {listen: "127.0.0.1:0", callers: [{client_id: orders, client_secret: {file: caller}}]}}
+revocation: {log: held}
 admin: {listen: "127.0.0.1:0", operators: [{name: ops, bearer: {file: ops}}, {name: acme, bearer: {file: acme}, tenants: [acme]}]}
 `, as.URL)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c, err := app.Parse(filepath.Join(dir, "w.yaml"))
+	file = filepath.Join(dir, "w.yaml")
+	c, err := app.Parse(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +66,7 @@ admin: {listen: "127.0.0.1:0", operators: [{name: ops, bearer: {file: ops}}, {na
 			t.Error(err)
 		}
 	})
-	return "http://" + a.Addr("admin").String(), "http://" + a.Addr("introspection").String() + "/introspect", log
+	return file, "http://" + a.Addr("admin").String(), "http://" + a.Addr("introspection").String() + "/introspect", log
 }
 
 func TestRevokeAtARunningInstance(t *testing.T) {
@@ -135,5 +144,31 @@ func TestRevokeAtARunningInstance(t *testing.T) {
 	}
 	if !active("dan") {
 		t.Error("a refused command revoked somebody")
+	}
+}
+
+// What an operator said is named by `watchword check`, while the process that heard of it serves.
+func TestCheckNamesTheRevocation(t *testing.T) {
+	t.Parallel()
+	file, admin, _, _ := served(t)
+	check := func(flags ...string) (int, string) {
+		t.Helper()
+		status, out, stderr := command(t, "token-of-ann", nil, append([]string{"check", "--config", file, "-"}, flags...)...)
+		if strings.Contains(out+stderr, "token-of-ann") {
+			t.Errorf("check repeats the token:\n%s%s", out, stderr)
+		}
+		return status, out
+	}
+	if status, out := check(); status != exitDone || strings.Contains(out, "held") {
+		t.Errorf("%d\n%s", status, out)
+	}
+	if status, _, stderr := command(t, "", map[string]string{"WATCHWORD_OPERATOR": "ops-secret-of-the-test"}, "revoke", "--admin", admin, "--issuer", "main", "--sub", "ann", "--why", "stolen laptop"); status != exitDone {
+		t.Fatal(status, stderr)
+	}
+	if status, out := check(); status != exitRefused || !strings.Contains(out, `  held      deny of sub "ann", revoked since 2`) || !strings.Contains(out, `, by admin, who "ops", why "stolen laptop"`) || !strings.Contains(out, "decision  revoked") {
+		t.Errorf("%d\n%s", status, out)
+	}
+	if _, out := check("--json"); !strings.Contains(out, `"held":{"tokens":"sub \"ann\"","effect":"deny","revokes":true,`) {
+		t.Error(out)
 	}
 }
