@@ -67,8 +67,11 @@ func (f *forgetful) InProcessConn() (net.Conn, error) {
 func (f *forgetful) loses(subscription string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.seen[subscription] = f.seen[subscription]
-	return f.seen[subscription] && subscription != "1"
+	lost, known := f.seen[subscription]
+	if !known {
+		f.seen[subscription] = false
+	}
+	return lost && subscription != "1"
 }
 
 func (f *forgetful) lose() {
