@@ -82,7 +82,8 @@ func (k *kafkaServer) start(t *testing.T) {
 func TestBusKafka(t *testing.T) {
 	ours := newPapers(t)
 	server := startKafka(t, ours)
-	latency(t, "kafka", openKafka(server.address, "latency"))
+	latency(t, "kafka", openKafka(server.address, "latency")) // in quiet
+	t.Parallel()
 	t.Run("secured", func(t *testing.T) { server.securely(t, ours) })
 	n := 0
 	feedtest.Run(t, func(t *testing.T) feedtest.Engine {

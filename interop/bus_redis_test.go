@@ -18,6 +18,7 @@ import (
 type redisServer struct {
 	address, dir string
 	args         []string // beyond those that every one has; for start
+	bus          string   // port at which the other nodes of a cluster reach it
 	process      *process
 }
 

@@ -27,24 +27,31 @@ func startRedisCluster(t *testing.T, args ...string) *redisCluster {
 	for i := range slots {
 		n := c.add(t, args...)
 		ok(t, n, fmt.Sprintf("CLUSTER ADDSLOTSRANGE %d %d", slots[i][0], slots[i][1]))
-		ok(t, n, fmt.Sprintf("CLUSTER SET-CONFIG-EPOCH %d", i+1))
+		ok(t, n, fmt.Sprintf("CLUSTER SET-CONFIG-EPOCH %d", i+1)) // before it knows others
+	}
+	for _, n := range c.nodes[1:] {
+		c.meet(t, n)
 	}
 	c.well(t)
 	return c
 }
 
-// add starts a node without slots.
+// add starts a node without slots that knows nobody.
 func (c *redisCluster) add(t *testing.T, args ...string) *redisServer {
 	t.Helper()
 	_, bus, _ := net.SplitHostPort(freePort(t))
 	args = append([]string{"--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "1000"}, args...)
 	n := startRedis(t, args...)
-	n.args = args
-	if c.nodes = append(c.nodes, n); len(c.nodes) > 1 {
-		host, port, _ := net.SplitHostPort(n.address)
-		ok(t, c.nodes[0], "CLUSTER MEET "+host+" "+port+" "+bus)
-	}
+	n.args, n.bus = args, bus
+	c.nodes = append(c.nodes, n)
 	return n
+}
+
+// meet makes a node known to the others.
+func (c *redisCluster) meet(t *testing.T, n *redisServer) {
+	t.Helper()
+	host, port, _ := net.SplitHostPort(n.address)
+	ok(t, c.nodes[0], "CLUSTER MEET "+host+" "+port+" "+n.bus)
 }
 
 // follows makes a node the replica of another, and waits until it has what that has.
@@ -145,6 +152,7 @@ func TestBusRedisCluster(t *testing.T) {
 		case strings.HasSuffix(t.Name(), "/lose"):
 			another := startRedisCluster(t)
 			master, replica := another.holder(t, log), another.add(t)
+			another.meet(t, replica)
 			another.well(t)
 			another.follows(t, replica, master)
 			e.Open = another.open(prefix)
