@@ -5,19 +5,21 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/watchword-dev/watchword/internal/memnet"
 	"github.com/watchword-dev/watchword/revocation"
 )
 
 // transmitter is an SSF transmitter of one receiver, with one stream at most.
 type transmitter struct {
-	*httptest.Server
+	URL     string
+	network memnet.Network
 	mu      sync.Mutex
 	secret  string
 	stream  string            // its configuration; empty: there is none
@@ -31,11 +33,11 @@ type transmitter struct {
 	idle    chan struct{} // closed when an empty poll came
 }
 
+// newTransmitter serves in memory: everything that uses it runs in a bubble of time.
 func newTransmitter(t *testing.T) *transmitter {
 	t.Helper()
-	x := &transmitter{secret: secret, queue: map[string]string{}, bad: map[string]setError{}, states: make(chan string, 100), idle: make(chan struct{}, 100)}
-	x.Server = httptest.NewServer(x)
-	t.Cleanup(x.Close)
+	x := &transmitter{URL: "http://transmitter.example:80", secret: secret, queue: map[string]string{}, bad: map[string]setError{}, states: make(chan string, 100), idle: make(chan struct{}, 100)}
+	x.network.Serve(t, "transmitter.example:80", x)
 	return x
 }
 
@@ -125,7 +127,7 @@ func managed(t *testing.T, x *transmitter, f *fleet, path string, tokens func() 
 	t.Helper()
 	s := signals()
 	s.Sender, s.Names = x.URL, []string{x.URL}
-	c := Stream{Name: "ssf-main", Signals: s, Verify: opened, Path: path, Covering: true, Lag: time.Second, Client: x.Client(), Transmitter: x.URL, Token: func(context.Context) ([]string, error) { return tokens() }, Every: 10 * time.Millisecond}
+	c := Stream{Name: "ssf-main", Signals: s, Verify: opened, Path: path, Covering: true, Lag: time.Second, Client: x.network.Client(t), Transmitter: x.URL, Token: func(context.Context) ([]string, error) { return tokens() }, Every: 10 * time.Millisecond}
 	for _, edit := range edits {
 		edit(&c)
 	}
@@ -170,83 +172,87 @@ func within[T any](t *testing.T, what string, c <-chan T) (v T) {
 // Covers: SIG-10 SIG-13
 func TestSIG13StreamSetUp(t *testing.T) {
 	t.Parallel()
-	x, f := newTransmitter(t), new(fleet)
-	x.refused = []int{http.StatusTooManyRequests, http.StatusInternalServerError}
-	d := managed(t, x, f, "/ssf", func() ([]string, error) { return []string{"rotated away", secret}, nil })
-	state := within(t, "a verification request", x.states)
-	if _, ours := d.streams[0].askedAt(state); !ours {
-		t.Error("its state is not ours")
-	}
-	if got := f.told(); got != "gap main ssf-main: new_stream" {
-		t.Errorf("a new stream covers what was before it: %q", got)
-	}
-	x.with(func() {
-		if !strings.Contains(x.stream, `"endpoint_url":"https://watchword.example/ssf"`) || !strings.Contains(x.stream, byPush) {
-			t.Errorf("the stream is %s", x.stream)
+	synctest.Test(t, func(t *testing.T) {
+		x, f := newTransmitter(t), new(fleet)
+		x.refused = []int{http.StatusTooManyRequests, http.StatusInternalServerError}
+		d := managed(t, x, f, "/ssf", func() ([]string, error) { return []string{"rotated away", secret}, nil })
+		state := within(t, "a verification request", x.states)
+		if _, ours := d.streams[0].askedAt(state); !ours {
+			t.Error("its state is not ours")
 		}
-		if n := slices.Index(x.asked, "POST /verify"); n < 0 || len(x.asked) < 3 {
-			t.Errorf("asked %v", x.asked)
+		if got := f.told(); got != "gap main ssf-main: new_stream" {
+			t.Errorf("a new stream covers what was before it: %q", got)
 		}
-		x.refused = []int{http.StatusNotFound} // the stream is gone: it is made again, with a gap
-	})
-	until(t, "a new stream", func() bool {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		return slices.Equal(f.said, []string{"gap main ssf-main: stream_gone", "gap main ssf-main: new_stream"})
-	})
-	// another node, or a restart: the stream that is there is taken over, and nothing is lost
-	g := new(fleet)
-	x.with(func() { x.hidden = true }) // and also where POST says 409
-	managed(t, x, g, "/ssf", one(secret))
-	until(t, "both verify", func() (both bool) {
 		x.with(func() {
-			n := 0
-			for _, a := range x.asked {
-				if a == "GET /.well-known/ssf-configuration" {
-					n++
-				}
+			if !strings.Contains(x.stream, `"endpoint_url":"https://watchword.example/ssf"`) || !strings.Contains(x.stream, byPush) {
+				t.Errorf("the stream is %s", x.stream)
 			}
-			both = n >= 3 && x.asked[len(x.asked)-1] == "POST /verify"
+			if n := slices.Index(x.asked, "POST /verify"); n < 0 || len(x.asked) < 3 {
+				t.Errorf("asked %v", x.asked)
+			}
+			x.refused = []int{http.StatusNotFound} // the stream is gone: it is made again, with a gap
 		})
-		return both
+		until(t, "a new stream", func() bool {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return slices.Equal(f.said, []string{"gap main ssf-main: stream_gone", "gap main ssf-main: new_stream"})
+		})
+		// another node, or a restart: the stream that is there is taken over, and nothing is lost
+		g := new(fleet)
+		x.with(func() { x.hidden = true }) // and also where POST says 409
+		managed(t, x, g, "/ssf", one(secret))
+		until(t, "both verify", func() (both bool) {
+			x.with(func() {
+				n := 0
+				for _, a := range x.asked {
+					if a == "GET /.well-known/ssf-configuration" {
+						n++
+					}
+				}
+				both = n >= 3 && x.asked[len(x.asked)-1] == "POST /verify"
+			})
+			return both
+		})
+		if got := g.told(); got != "" {
+			t.Errorf("a stream that is taken over has a gap: %q", got)
+		}
 	})
-	if got := g.told(); got != "" {
-		t.Errorf("a stream that is taken over has a gap: %q", got)
-	}
 }
 
 // Covers: SIG-08 T12
 func TestSIG08Poll(t *testing.T) {
 	t.Parallel()
-	x, f := newTransmitter(t), new(fleet)
-	mine := func(text string) string { return strings.ReplaceAll(text, issuer, x.URL) }
-	x.queue["j1"] = mine(set("j1", revoked, ann, ""))
-	x.queue["j2"] = "forged"
-	x.queue["j3"] = mine(set("j3", "made-up", ann, ""))
-	managed(t, x, f, "", one(secret))
-	within(t, "everything dealt with", x.idle)
-	x.with(func() {
-		slices.Sort(x.acked)
-		if !slices.Equal(x.acked, []string{"j1", "j3"}) || len(x.bad) != 1 || x.bad["j2"].Err != string(revocation.AuthenticationFailed) {
-			t.Errorf("acknowledged %v, bad %v", x.acked, x.bad)
+	synctest.Test(t, func(t *testing.T) {
+		x, f := newTransmitter(t), new(fleet)
+		mine := func(text string) string { return strings.ReplaceAll(text, issuer, x.URL) }
+		x.queue["j1"] = mine(set("j1", revoked, ann, ""))
+		x.queue["j2"] = "forged"
+		x.queue["j3"] = mine(set("j3", "made-up", ann, ""))
+		managed(t, x, f, "", one(secret))
+		within(t, "everything dealt with", x.idle)
+		x.with(func() {
+			slices.Sort(x.acked)
+			if !slices.Equal(x.acked, []string{"j1", "j3"}) || len(x.bad) != 1 || x.bad["j2"].Err != string(revocation.AuthenticationFailed) {
+				t.Errorf("acknowledged %v, bad %v", x.acked, x.bad)
+			}
+		})
+		if got := f.told(); !strings.Contains(got, "main ssf deny ann,,,,") || !strings.Contains(got, "gap main ssf-main: authentication_failed") {
+			t.Errorf("the fleet was told %q", got)
 		}
-	})
-	if got := f.told(); !strings.Contains(got, "main ssf deny ann,,,,") || !strings.Contains(got, "gap main ssf-main: authentication_failed") {
-		t.Errorf("the fleet was told %q", got)
-	}
-	// what is not durable is not acknowledged, and comes again
-	f.set(true, false)
-	x.with(func() { x.queue["j4"] = mine(set("j4", revoked, ann, "")) })
-	until(t, "j4", func() bool { return strings.Contains(f.told(), "main ssf deny ann,,,,") })
-	x.with(func() {
-		if slices.Contains(x.acked, "j4") {
-			t.Error("acknowledged before it was durable")
-		}
-	})
-	f.set(false, false)
-	until(t, "j4 is acknowledged", func() (acked bool) {
-		x.with(func() { acked = slices.Contains(x.acked, "j4") })
-		return acked
+		// what is not durable is not acknowledged, and comes again
+		f.set(true, false)
+		x.with(func() { x.queue["j4"] = mine(set("j4", revoked, ann, "")) })
+		until(t, "j4", func() bool { return strings.Contains(f.told(), "main ssf deny ann,,,,") })
+		x.with(func() {
+			if slices.Contains(x.acked, "j4") {
+				t.Error("acknowledged before it was durable")
+			}
+		})
+		f.set(false, false)
+		until(t, "j4 is acknowledged", func() (acked bool) {
+			x.with(func() { acked = slices.Contains(x.acked, "j4") })
+			return acked
+		})
 	})
 }
 
@@ -276,36 +282,38 @@ func TestPause(t *testing.T) {
 // A token of a client's own that is refused is replaced at once, and one that cannot be is no reason to ask forever.
 func TestStreamReplacesARefusedToken(t *testing.T) {
 	t.Parallel()
-	x, f := newTransmitter(t), new(fleet)
-	var mu sync.Mutex
-	n, dropped := 0, 0
-	x.with(func() { x.secret = "token-of-our-own-0" })
-	managed(t, x, f, "", nil, func(s *Stream) {
-		s.Token = func(context.Context) ([]string, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			return []string{fmt.Sprintf("token-of-our-own-%d", n)}, nil
-		}
-		s.Refused = func(token string) {
-			mu.Lock()
-			defer mu.Unlock()
-			dropped++
-			if token == fmt.Sprintf("token-of-our-own-%d", n) {
-				n++
+	synctest.Test(t, func(t *testing.T) {
+		x, f := newTransmitter(t), new(fleet)
+		var mu sync.Mutex
+		n, dropped := 0, 0
+		x.with(func() { x.secret = "token-of-our-own-0" })
+		managed(t, x, f, "", nil, func(s *Stream) {
+			s.Token = func(context.Context) ([]string, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return []string{fmt.Sprintf("token-of-our-own-%d", n)}, nil
 			}
-		}
-	})
-	<-x.states
-	x.with(func() { x.secret = "token-of-our-own-1" }) // the first has ended
-	for range 3 {
-		for len(x.states) > 0 {
+			s.Refused = func(token string) {
+				mu.Lock()
+				defer mu.Unlock()
+				dropped++
+				if token == fmt.Sprintf("token-of-our-own-%d", n) {
+					n++
+				}
+			}
+		})
+		<-x.states
+		x.with(func() { x.secret = "token-of-our-own-1" }) // the first has ended
+		for range 3 {
+			for len(x.states) > 0 {
+				<-x.states
+			}
 			<-x.states
 		}
-		<-x.states
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	if n != 1 || dropped == 0 {
-		t.Errorf("%d tokens more, %d refused", n, dropped)
-	}
+		mu.Lock()
+		defer mu.Unlock()
+		if n != 1 || dropped == 0 {
+			t.Errorf("%d tokens more, %d refused", n, dropped)
+		}
+	})
 }
