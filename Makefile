@@ -34,8 +34,9 @@ lint: ## staticcheck (staticcheck.conf)
 	$(TOOL) staticcheck ./...
 	$(TOOL) staticcheck -tags embedded_nats ./app ./driver/nats/embedded
 
-race: ## every test with the race detector, also of the build with a NATS server inside
+race: ## every test with the race detector, also of the builds with a NATS server inside, and with no engine at all
 	go test -race ./...
+	go test -tags standalone ./app ./cmd/watchword
 	go test -race -tags embedded_nats -run Embedded ./app
 	go test -race -tags embedded_nats ./driver/nats/embedded
 

@@ -9,6 +9,7 @@ import (
 )
 
 func TestBusKeys(t *testing.T) {
+	needsEngines(t)
 	t.Parallel()
 	const path = "revocation.bus"
 	bus := func(text string) string {
@@ -52,6 +53,7 @@ func TestBusKeys(t *testing.T) {
 
 // A server inside every node: each mistake by its path, several at once, and the build that it needs.
 func TestEmbeddedKeys(t *testing.T) {
+	needsEngines(t)
 	t.Parallel()
 	const path = "revocation.bus.nats"
 	const whole = "folder: /var/lib/w, name: n1, listen: '10.0.0.1:6222', nodes: ['10.0.0.1:6222', '10.0.0.2:6222', 'c.example:6222']"
@@ -106,6 +108,7 @@ func TestEmbeddedKeys(t *testing.T) {
 //
 // Covers: SIG-21
 func TestFleetRevokes(t *testing.T) {
+	needsEngines(t)
 	t.Parallel()
 	as, nats := newServer(t, "a", "b", "c"), broker(t)
 	node := func() *running {

@@ -151,6 +151,7 @@ func TestT9LaterFeaturesAreRefusedByName(t *testing.T) {
 // Every key that the table knows is refused as later, or set by some example to other than its default; and taking it
 // away there changes the Config or is a mistake. What Build makes of the Config is for build_test.go.
 func TestT9EveryKeyChangesTheConfig(t *testing.T) {
+	needsEngines(t)
 	t.Parallel()
 	changes := map[string]bool{}
 	for name, body := range examples(t) {

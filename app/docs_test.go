@@ -41,6 +41,7 @@ func examples(t testing.TB) map[string][]byte {
 }
 
 func TestExamplesAreAccepted(t *testing.T) {
+	needsEngines(t)
 	t.Parallel()
 	for name, body := range examples(t) {
 		if _, r := decode(body, "/etc/watchword"); len(r.mistakes) > 0 {

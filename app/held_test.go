@@ -32,6 +32,7 @@ func folderAt(t *testing.T, dir string) string {
 // `watchword check` names the event that revokes, while the process that heard of it serves and holds its log; it
 // changes nothing of that log, also where its end is torn, and says nothing of a token.
 func TestCheckNamesWhatIsHeld(t *testing.T) {
+	needsEngines(t)
 	t.Parallel()
 	for name, more := range map[string]string{
 		"one machine":       "",

@@ -20,6 +20,7 @@ import (
 )
 
 func TestL2Keys(t *testing.T) {
+	needsEngines(t)
 	t.Parallel()
 	const secret = "deployment_secret: {env: D}\n"
 	l2 := func(text string) string { return base + secret + "cache: {l2: {" + text + "}}\n" }
@@ -85,6 +86,7 @@ func broker(t *testing.T) *natsserver.Server {
 // Three Watchwords over one store ask once about a token that is new to all of them; the secret is rotated in place;
 // the store dies, and decisions go on.
 func TestFleetSharesAnswers(t *testing.T) {
+	needsEngines(t)
 	t.Parallel()
 	as, nats := newServer(t, "a", "b", "c", "d"), broker(t)
 	var fleet []*running
@@ -141,6 +143,7 @@ func TestFleetSharesAnswers(t *testing.T) {
 
 // A JWT that its signature vouches for needs no store; one that must be asked about does.
 func TestAVouchedJWTNeverNeedsTheStore(t *testing.T) {
+	needsEngines(t)
 	t.Parallel()
 	s, nats := newSigner(t), broker(t)
 	path := s.file(t, "jwt: {mode: local_first}", "{max_staleness: 30s}")

@@ -28,6 +28,7 @@ canary: [{issuer: main, client_auth: {method: none}, token_endpoint: "https://as
 }
 
 func TestAssumptionsOfAConfiguration(t *testing.T) {
+	needsEngines(t)
 	t.Parallel()
 	told := func(text string) string {
 		var b strings.Builder
@@ -88,6 +89,7 @@ A8: issuer keys: only it has the keys of its key set, and their signatures tell 
 
 // What an authorization server must bear when its covering feed falls silent is reckoned from stated figures.
 func TestDemandsOfAConfiguration(t *testing.T) {
+	needsEngines(t)
 	t.Parallel()
 	for name, c := range map[string]struct {
 		text   string
@@ -131,6 +133,7 @@ func TestDemandsOfAConfiguration(t *testing.T) {
 }
 
 func TestPromisesOfAConfiguration(t *testing.T) {
+	needsEngines(t)
 	t.Parallel()
 	const want = `policy orders: a token is refused at most 20s after its server calls it inactive (max_staleness), and 1m0s later while that cannot answer (stale_if_error)
 policy keys: a revoked token is accepted until it expires, unless somebody tells (until_expiry)
@@ -143,6 +146,7 @@ caller c: a token is refused as soon as its server calls it inactive: it is aske
 
 // A covering feed proves what is older than its lag; where nobody can be asked, nothing younger can be had.
 func TestABoundBelowTheLagCannotBeMet(t *testing.T) {
+	needsEngines(t)
 	t.Parallel()
 	text := relying("https://as.example/i\", client_auth: {method: none}", "none\", jwt: {mode: local_first}", "canary:", "#", ", tiers: [{when: {client: [batch]}, freshness: {max_staleness: 10s, max_age: 5m}}]", "", ", lag: 2s", ", lag: 20s")
 	refused(t, text, "policies[0].freshness.max_staleness", "cannot be met")

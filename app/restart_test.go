@@ -131,6 +131,7 @@ func (p *process) shows(line string) {
 // What an operator and a receiver said is refused after a restart, ended in order or killed: though the server goes on
 // saying active, and though a store that the hosts share still has the old answers and hands them out.
 func TestSIG20_CAC08Restart(t *testing.T) {
+	needsEngines(t)
 	if path := os.Getenv(processFile); path != "" {
 		serveUntilAsked(t, path)
 		return
