@@ -81,6 +81,14 @@ func (s *Store) failed(err error) error {
 	return s.c.explain(s.c.Address, err)
 }
 
+// survive makes an error of a panic: the client reads where a node of a cluster points (MOVED, ASK) without looking
+// whether it points anywhere.
+func survive(err *error) {
+	if recover() != nil {
+		*err = errors.New("redis: a node points nowhere")
+	}
+}
+
 const (
 	answers = "answer:"
 	leases  = "lease:"
@@ -91,7 +99,8 @@ func (s *Store) key(kind string, d cache.Digest) string {
 }
 
 // Get implements cache.Store. It reads no more than an item can be, whatever somebody has put there.
-func (s *Store) Get(ctx context.Context, key cache.Digest) (*cache.Item, error) {
+func (s *Store) Get(ctx context.Context, key cache.Digest) (_ *cache.Item, err error) {
+	defer survive(&err)
 	c, err := s.connected(ctx)
 	if err != nil {
 		return nil, err
@@ -121,7 +130,8 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1`)
 
 // Put implements cache.Store.
-func (s *Store) Put(ctx context.Context, key cache.Digest, item cache.Item, life time.Duration) error {
+func (s *Store) Put(ctx context.Context, key cache.Digest, item cache.Item, life time.Duration) (err error) {
+	defer survive(&err)
 	c, err := s.connected(ctx)
 	if err != nil || life < time.Millisecond {
 		return err
@@ -135,7 +145,8 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) 
 return 0`)
 
 // Lease implements cache.Store.
-func (s *Store) Lease(ctx context.Context, key cache.Digest, life time.Duration) (func(context.Context) error, error) {
+func (s *Store) Lease(ctx context.Context, key cache.Digest, life time.Duration) (_ func(context.Context) error, err error) {
+	defer survive(&err)
 	c, err := s.connected(ctx)
 	if err != nil {
 		return nil, err
@@ -148,11 +159,15 @@ func (s *Store) Lease(ctx context.Context, key cache.Digest, life time.Duration)
 	if err != nil {
 		return nil, s.failed(err)
 	}
-	return func(ctx context.Context) error { return release.Exec(ctx, c, []string{name}, []string{mine}).Error() }, nil
+	return func(ctx context.Context) (err error) {
+		defer survive(&err)
+		return release.Exec(ctx, c, []string{name}, []string{mine}).Error()
+	}, nil
 }
 
 // Clock implements cache.Clocked (TIME).
-func (s *Store) Clock(ctx context.Context) (time.Time, error) {
+func (s *Store) Clock(ctx context.Context) (_ time.Time, err error) {
+	defer survive(&err)
 	c, err := s.connected(ctx)
 	if err != nil {
 		return time.Time{}, err
