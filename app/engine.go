@@ -241,10 +241,15 @@ func (e engine) remedy(err error) string {
 		return "it speaks no TLS there: write the port where it does, or remove " + e.path + ".tls"
 	case strings.Contains(err.Error(), "remote error: tls:"):
 		return "the server refuses our side of TLS: does it want " + e.path + ".tls.cert and key of its own authority?"
-	case e.tls.CA != "" && e.tls.Cert == "" && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)): // that alert may be lost
+	case e.tls.CA != "" && e.tls.Cert == "" && hungUp(err): // that alert may be lost
 		return "if it wants a certificate of ours, write " + e.path + ".tls.cert and key"
-	case e.tls.CA == "" && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || strings.Contains(err.Error(), "tls")):
+	case e.tls.CA == "" && (hungUp(err) || strings.Contains(err.Error(), "tls")):
 		return "if it speaks TLS only, write " + e.path + ".tls"
 	}
 	return ""
+}
+
+// hungUp reports that the server ended the connection without a word that arrived.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || strings.Contains(err.Error(), "closed by remote")
 }

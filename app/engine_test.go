@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/watchword-dev/watchword/revocation"
@@ -36,6 +37,7 @@ func TestEngineRemedies(t *testing.T) {
 		{user, errors.New("remote error: tls: certificate required"), "revocation.bus.redis.tls.cert"},
 		{plain, io.EOF, "write revocation.bus.redis.tls"},
 		{user, io.EOF, "revocation.bus.redis.tls.cert"},
+		{user, fmt.Errorf("write: %w", syscall.EPIPE), "revocation.bus.redis.tls.cert"},
 		{user, errors.New("connection refused"), ""},
 	} {
 		if got := one.e.remedy(fmt.Errorf("redis a:1: %w", one.err)); !strings.Contains(got, one.want) || one.want == "" && got != "" {
