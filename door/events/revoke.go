@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/watchword-dev/watchword"
@@ -19,6 +20,8 @@ import (
 const (
 	maxRelayed     = 4 << 10
 	upstreamWithin = 10 * time.Second
+	maxOwed        = 1 << 10
+	maxStrange     = 20 // a second
 )
 
 // Revoke passes revocations (RFC 7009) on to the authorization server, with the client's own credential, and applies
@@ -38,13 +41,18 @@ type Revoke struct {
 type revoke struct {
 	way
 	config Revoke
+
+	mu      sync.Mutex
+	owed    map[revocation.TokenID][]revocation.Event // what the server did and the fleet was not told; at most maxOwed
+	second  int64                                     // in which strange were counted
+	strange int
 }
 
 func (d *Door) revoke(c Revoke) (*revoke, error) {
 	if c.Signals == nil || c.Client == nil || c.Endpoint == nil || c.Ask == nil || c.TokenID == nil {
 		return nil, errors.New("Signals, Client, Endpoint, Ask and TokenID are required")
 	}
-	return &revoke{d.way("revoke", c.Signals), c}, nil
+	return &revoke{way: d.way("revoke", c.Signals), config: c, owed: map[revocation.TokenID][]revocation.Event{}}, nil
 }
 
 // revocationRequest is a request as we understood it, and as it goes on: both of us read the same.
@@ -82,14 +90,42 @@ func (v *revoke) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// The server has done it, and the client does not hear so before the fleet has.
-	switch events := v.events(q, whose, told); {
+	id := v.config.TokenID(v.signals.Issuer, q.token)
+	switch events := v.events(q, id, whose, told); {
 	case len(events) == 0:
 		v.count("none", "ignored")
-	case v.publish(r.Context(), events...) != nil:
-		later(w)
-		return
+	default:
+		err := v.publish(r.Context(), events...)
+		v.owe(id, events, err)
+		if err != nil {
+			later(w)
+			return
+		}
 	}
 	w.WriteHeader(http.StatusOK)
+}
+
+// owe remembers what could not be told, for when the client comes again: then nobody can say any more whose the token
+// was. What there is no room for is told as of a stranger.
+func (v *revoke) owe(id revocation.TokenID, events []revocation.Event, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err == nil {
+		delete(v.owed, id)
+	} else if len(v.owed) < maxOwed {
+		v.owed[id] = events
+	}
+}
+
+// another reports whether one more question about a token that is over may be caused in this second.
+func (v *revoke) another(second int64) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.second != second {
+		v.second, v.strange = second, 0
+	}
+	v.strange++
+	return v.strange <= maxStrange
 }
 
 func (v *revoke) read(r *http.Request) (*revocationRequest, *revocation.Refusal) {
@@ -229,13 +265,20 @@ func relay(w http.ResponseWriter, status int, header http.Header, body []byte) {
 }
 
 // events is what is known now. It is final only where the token was that client's own: a server may answer 200 to
-// anybody, and do nothing for a stranger (RFC 7009 §2.2). Otherwise the next answer decides.
-func (v *revoke) events(q *revocationRequest, whose *watchword.Answer, told bool) []revocation.Event {
-	if whose == nil && told {
-		return nil // it was over before: whoever sprays strings fills no ledger
-	}
-	one := revocation.Event{Issuer: v.signals.Issuer, Way: "revoke", Token: v.config.TokenID(v.signals.Issuer, q.token), Effect: revocation.Revalidate}
+// anybody, and do nothing for a stranger (RFC 7009 §2.2). Otherwise the next answer decides: also about what was over
+// before, as another node may have revoked it and been unable to tell; but whoever sprays strings fills no ledger.
+func (v *revoke) events(q *revocationRequest, id revocation.TokenID, whose *watchword.Answer, told bool) []revocation.Event {
+	one := revocation.Event{Issuer: v.signals.Issuer, Way: "revoke", Token: id, Effect: revocation.Revalidate}
 	if whose == nil {
+		v.mu.Lock()
+		owed := slices.Clone(v.owed[id])
+		v.mu.Unlock()
+		switch {
+		case owed != nil:
+			return owed
+		case told && !v.another(time.Now().Unix()):
+			return nil
+		}
 		return []revocation.Event{one}
 	}
 	one.Who = whose.ClientID()

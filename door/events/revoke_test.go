@@ -103,7 +103,7 @@ func TestPXY08RevocationsPassThrough(t *testing.T) {
 	check(t, "a refresh token", post("refresh", "app"), 200, f, "main revoke deny token r + main revoke revalidate ann,app,,,")
 	check(t, "by its hint", post("access", "app", "token_type_hint", "refresh_token"), 200, f, "main revoke deny token a + main revoke revalidate ann,app,,,")
 	check(t, "one that only its client may ask about", post("mine", "app"), 200, f, "main revoke deny token m + main revoke revalidate ann,app,,,")
-	check(t, "an unknown one", post("unknown", "app"), 200, f, "")
+	check(t, "an unknown one, or one that another node revoked and could not tell of", post("unknown", "app"), 200, f, "main revoke revalidate token u")
 	check(t, "nobody could say whose", post("down", "app"), 200, f, "main revoke revalidate token d")
 
 	w := post("busy", "app")
@@ -125,8 +125,22 @@ func TestPXY08RevocationsPassThrough(t *testing.T) {
 	check(t, "500 is no answer", post("broken", "app"), 503, f, "")
 
 	f.set(true, false)
-	check(t, "done there, not durable here", post("access", "app"), 503, f, "main revoke deny token a")
+	refresh := "main revoke deny token r + main revoke revalidate ann,app,,,"
+	check(t, "done there, not durable here", post("refresh", "app"), 503, f, refresh)
+	delete(answers, "canary-refresh") // the server has done it
+	check(t, "sent again, still not durable", post("refresh", "app"), 503, f, refresh)
 	f.set(false, false)
+	check(t, "sent again", post("refresh", "app"), 200, f, refresh)
+	check(t, "and again", post("refresh", "app"), 200, f, "main revoke revalidate token r")
+	for range 3 * maxStrange { // who sprays strings fills no ledger, and hears nothing else
+		if w := post("unknown", "app"); w.Code != 200 {
+			t.Errorf("a spray: %d", w.Code)
+		}
+		<-seen
+	}
+	if n := strings.Count(f.told(), "token u"); n < 1 || n > 2*maxStrange {
+		t.Errorf("%d strings of a spray cause %d events", 3*maxStrange, n)
+	}
 	for len(seen) > 0 {
 		<-seen
 	}
