@@ -229,14 +229,14 @@ func play(t *testing.T, seed uint64, f flaw, folder string) (o outcomes, broken 
 	synctest.Test(t, func(t *testing.T) {
 		s := &schedule{r: rand.New(rand.NewPCG(seed, 4)), start: time.Now(), flaw: f, config: revocation.Config{MaxBytes: 1 << 16, Folder: folder}}
 		s.write()
-		s.tell()
+		s.tell(sec(4))
 		var err error
 		s.memory, err = cache.New(cache.Config{FlightTimeout: sec(6), Inactive: cache.Inactive{TTL: sec(s.r.IntN(5))}, RefreshAhead: cache.RefreshAhead{MinHits: 1, After: []float64{0.5, 0.95}[s.r.IntN(2)]},
 			OnInactive: func(q watchword.Query, a *watchword.Answer) {
 				if f != evicts {
 					s.doubts.Load().Doubt(q, a)
 				}
-			}})
+			}, WasActive: func(q watchword.Query) bool { return s.doubts.Load().WasActive(q) }})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -81,6 +81,7 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 	var err error
 	remember := c.remember()
 	remember.OnInactive = func(q watchword.Query, answer *watchword.Answer) { a.ledger.Doubt(q, answer) }
+	remember.WasActive = func(q watchword.Query) bool { return a.ledger.WasActive(q) }
 	if a.memory, err = cache.New(remember); err != nil {
 		return nil, err
 	}

@@ -38,6 +38,9 @@ type Config struct {
 	// OnInactive is told of every inactive answer for a token that was active here, before anybody sees it: whatever
 	// else remembers that token can be doubted in time. It is never told of strangers, and must not block. nil: nobody.
 	OnInactive func(watchword.Query, *watchword.Answer)
+	// WasActive reports that OnInactive was told of a token before: it is no stranger, although it is forgotten here. It
+	// must not block. nil: nobody knows.
+	WasActive func(watchword.Query) bool
 }
 
 // Inactive bounds the memory of inactive answers, which is apart from that of active ones: a flood of unknown tokens
@@ -250,6 +253,11 @@ func (o *over) put(key watchword.Key, a *watchword.Answer) {
 	known, _ := o.active.GetIfPresent(key)
 	if known != nil && watchword.Age(a.AsOf(), known.AsOf()) <= 0 {
 		return
+	}
+	if o.inactive != nil {
+		if gone, _ := o.inactive.GetIfPresent(key); gone != nil && watchword.Age(a.AsOf(), gone.AsOf()) <= 0 {
+			return
+		}
 	}
 	if !a.Active() {
 		o.active.Invalidate(key)

@@ -105,6 +105,13 @@ func (o *over) ask(ctx context.Context, q watchword.Query) (a *watchword.Answer,
 	return a, err
 }
 
+// sure reports that f brought something to be believed: what the server said, or what the source below knew while the
+// server could not say it, which is as old as it is. In a storm of inactive answers nobody knows (Error.Doubted).
+func (f *flight) sure() bool {
+	e, is := errors.AsType[*watchword.Error](f.err)
+	return f.answer != nil && !(is && e.Doubted)
+}
+
 // land shares what f brought and remembers it.
 func (o *over) land(q watchword.Query, f *flight, stranger bool) {
 	o.mu.Lock()
@@ -117,15 +124,16 @@ func (o *over) land(q watchword.Query, f *flight, stranger bool) {
 		old.past = true
 	}
 	f.older = nil
-	if f.err == nil && !f.answer.Active() && o.config.OnInactive != nil {
-		if known, _ := o.active.GetIfPresent(q.Key); known != nil || !stranger {
+	if f.sure() && !f.answer.Active() && o.config.OnInactive != nil {
+		known, _ := o.active.GetIfPresent(q.Key)
+		if known != nil || !stranger || o.config.WasActive != nil && o.config.WasActive(q) {
 			o.config.OnInactive(q, f.answer)
 		}
 	}
 	if stranger {
 		o.budget.land(q.Peer, time.Now(), nothing(f.answer, f.err))
 	}
-	if f.err != nil || f.past {
+	if f.past || !f.sure() {
 		return
 	}
 	o.put(q.Key, f.answer)

@@ -464,6 +464,12 @@ func (l *Ledger) Doubt(q watchword.Query, a *watchword.Answer) {
 	}
 }
 
+// WasActive reports that Doubt was told of the token of q, not too long ago.
+func (l *Ledger) WasActive(q watchword.Query) bool {
+	_, is := l.doubts.about(&q.Key)
+	return is
+}
+
 // forget raises Forgotten of b to t. The caller holds mu.
 func (l *Ledger) forget(b *book, t time.Time) {
 	old := b.view.Load()

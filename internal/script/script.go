@@ -203,6 +203,7 @@ func (s *stage) build() (err error) {
 			return err
 		}
 		s.config.OnInactive = func(q watchword.Query, a *watchword.Answer) { s.heard.ledger.Doubt(q, a) }
+		s.config.WasActive = func(q watchword.Query) bool { return s.heard.ledger.WasActive(q) }
 	}
 	if s.memory, err = cache.New(s.config); err != nil {
 		return err
