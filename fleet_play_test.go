@@ -217,6 +217,33 @@ func (c *cluster) watch(a *act) {
 	}
 }
 
+// aim asks on one host just before a, and on another just after the bound: where the hosts' clocks differ, that is where
+// it shows.
+func (c *cluster) aim(a *act) {
+	c.mu.Lock()
+	before, after := c.upTo(200*time.Millisecond), c.upTo(500*time.Millisecond)
+	i, n := c.r.IntN(len(c.tokens)), c.r.IntN(len(c.hosts))
+	one, other := c.hosts[n], c.hosts[(n+1)%len(c.hosts)]
+	c.mu.Unlock()
+	for n := range c.tokens {
+		p := c.tokens[(i+n)%len(c.tokens)]
+		if !a.names(p) {
+			continue
+		}
+		time.Sleep(time.Until(a.at.Add(-before)))
+		one.decide(p, "p0")
+		c.mu.Lock()
+		bound := time.Duration(0)
+		if other.now != nil {
+			bound = other.now.policies[3].Freshness.MaxStaleness
+		}
+		c.mu.Unlock()
+		time.Sleep(time.Until(a.at.Add(c.lag + bound + after)))
+		other.decide(p, "p3")
+		return
+	}
+}
+
 // liveThrough lets a cluster live through the schedule of a seed. broken says which checker saw what.
 func liveThrough(t *testing.T, seed uint64, f flaw) (c *cluster, broken string) {
 	synctest.Test(t, func(t *testing.T) {
@@ -226,6 +253,9 @@ func liveThrough(t *testing.T, seed uint64, f flaw) (c *cluster, broken string) 
 		s.tell(sec(1))
 		for _, a := range s.acts {
 			c.byID[a.event.ID] = a
+		}
+		if c.holes = []int{0, 400, 8}[s.r.IntN(3)]; f == missesNone {
+			c.holes = 5
 		}
 		if s.once(3) {
 			c.storeFrom = s.start.Add(s.upTo(promiseLength))
@@ -260,6 +290,7 @@ func liveThrough(t *testing.T, seed uint64, f flaw) (c *cluster, broken string) 
 		})
 		for _, a := range s.acts {
 			all.Go(func() { c.watch(a) })
+			all.Go(func() { c.aim(a) })
 		}
 		for range 130 {
 			s.mu.Lock()

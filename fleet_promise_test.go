@@ -21,6 +21,7 @@ type cluster struct {
 	hosts     []*host
 	bus       *feedtest.Memory
 	store     cache.Memory
+	holes     int       // the bus hides one in so many messages from a host; zero: none
 	storeFrom time.Time // of when the store is gone
 	storeTo   time.Time
 	byID      map[string]*act    // by the ID of its event
@@ -119,6 +120,12 @@ func (e *told) final(p *passport) bool {
 // afterEvent: nobody is accepted whom an event in force has voided, or on evidence from before one that asks again.
 // What the fleet had before a host began is in force there once it is ready.
 func (o *outcome) afterEvent() string {
+	for a, since := range o.c.durable {
+		known := slices.ContainsFunc(o.l.told, func(e *told) bool { return e.act == a })
+		if since.Before(o.l.born) && a.event.Effect == revocation.Deny && !known {
+			return fmt.Sprintf("%+v is durable since %v, and not in force on a host that began at %v", a.event, since.Sub(o.c.start), o.l.born.Sub(o.c.start))
+		}
+	}
 	if o.d.Reason != watchword.OK {
 		return ""
 	}
@@ -131,12 +138,6 @@ func (o *outcome) afterEvent() string {
 		}
 		if asOf := o.d.Answer.AsOf(); e.names(o.p) && e.shown(o.p) && !asOf.After(e.at) {
 			return fmt.Sprintf("as of %v, and %+v came at %v", asOf.Sub(o.c.start), e.event, e.at.Sub(o.c.start))
-		}
-	}
-	for a, since := range o.c.durable {
-		known := slices.ContainsFunc(o.l.told, func(e *told) bool { return e.act == a })
-		if since.Before(o.l.born) && a.event.Effect == revocation.Deny && a.means(o.p) && !known {
-			return fmt.Sprintf("%+v is durable since %v, and not in force on a host that began at %v", a.event, since.Sub(o.c.start), o.l.born.Sub(o.c.start))
 		}
 	}
 	return ""
