@@ -20,23 +20,24 @@ const (
 	historyWithin = 1500 * time.Millisecond // of the bus, while all is well: it takes milliseconds, and two cores are shared by many
 	historyLag    = 400 * time.Millisecond
 	historyWell   = 3 * time.Second // before the first fault
+	historyLeast  = 120             // revocations through Watchword
 	historyFaults = 16 * time.Second
 )
 
 // busServer is an engine that can be killed and started again.
 type busServer interface {
 	start(t *testing.T)
-	kill()
+	running() *process
 }
 
 type redisBus struct{ *redisServer }
 
 func (r redisBus) start(t *testing.T) { r.redisServer.start(t) }
-func (r redisBus) kill()              { r.process.kill() }
+func (r redisBus) running() *process  { return r.process }
 
 type natsBus struct{ *natsServer }
 
-func (n natsBus) kill() { n.process.kill() }
+func (n natsBus) running() *process { return n.process }
 
 // Three Watchwords, each with a link of its own to a real Redis, in which everything can break: links are cut, swallow
 // what is sent, are slow, or narrow; the engine and the nodes are killed. Meanwhile clients ask all of them about tokens,
@@ -114,10 +115,18 @@ func chronicle(t *testing.T, kind string, engine busServer, address string, pari
 	})
 	for _, p := range plan.kills { // in the test's own goroutine, as what does not start ends the test
 		time.Sleep(time.Until(began.Add(p.at)))
-		f.kill(t, p)
+		f.fell(t, p)
 	}
 	breaking.Wait()
 	f.settle(t)
+	await(t, "enough revocations", patience, func() error { // a slow machine needs longer
+		f.h.mu.Lock()
+		defer f.h.mu.Unlock()
+		if n := len(f.h.revoked); n < historyLeast {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
 	end()
 	senders.Wait()
 	crowd.Wait()
@@ -129,20 +138,34 @@ func chronicle(t *testing.T, kind string, engine busServer, address string, pari
 	for _, n := range f.nodes {
 		n.now.stop()
 	}
-	f.engine.kill()
+	f.engine.running().kill()
 }
 
-// planned is a fault of a link, or a kill: of the engine where nodes is empty.
+// planned is a fault of a link, or of a process: of the engine where nodes is empty.
 type planned struct {
 	kind       fault
 	nodes      []int
 	at, length time.Duration
 }
 
+// What becomes of a process.
+const (
+	killed fault = "killed"
+	hangs  fault = "hangs"
+)
+
+// name is how the fault is counted.
+func (p planned) name() string {
+	if p.kind != killed && p.kind != hangs {
+		return string(p.kind)
+	}
+	return []string{"engine ", "node "}[len(p.nodes)] + string(p.kind)
+}
+
 type plan struct{ links, kills []planned }
 
 // planFaults chooses: every kind of a broken link at least twice, one after another, of one node or two; and meanwhile
-// the engine and a node are killed twice.
+// the engine and a node are killed twice, and hang twice.
 func planFaults(r *rand.Rand) (p plan) {
 	kinds := []fault{cut, cut, blackhole, blackhole, delay, delay, throttle, throttle, []fault{cut, blackhole, delay, throttle}[r.IntN(4)]}
 	r.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
@@ -151,14 +174,15 @@ func planFaults(r *rand.Rand) (p plan) {
 		at := historyWell + time.Duration(i)*each + time.Duration(r.Int64N(int64(each/4)))
 		p.links = append(p.links, planned{k, r.Perm(3)[:1+r.IntN(2)], at, each/3 + time.Duration(r.Int64N(int64(each/3)))})
 	}
-	kills := []bool{true, true, false, false}
+	kills := []planned{{kind: killed}, {kind: killed}, {kind: hangs}, {kind: hangs}}
+	for _, k := range []fault{killed, killed, hangs, hangs} {
+		kills = append(kills, planned{kind: k, nodes: []int{r.IntN(3)}})
+	}
 	r.Shuffle(len(kills), func(i, j int) { kills[i], kills[j] = kills[j], kills[i] })
 	each = historyFaults / time.Duration(len(kills))
-	for i, node := range kills {
-		one := planned{at: historyWell + time.Duration(i)*each + time.Duration(r.Int64N(int64(each/2))), length: 200*time.Millisecond + time.Duration(r.Int64N(int64(600*time.Millisecond)))}
-		if node {
-			one.nodes = []int{r.IntN(3)}
-		}
+	for i, one := range kills {
+		one.at = historyWell + time.Duration(i)*each + time.Duration(r.Int64N(int64(each/3)))
+		one.length = 200*time.Millisecond + time.Duration(r.Int64N(int64(600*time.Millisecond)))
 		p.kills = append(p.kills, one)
 	}
 	return p
@@ -284,7 +308,7 @@ func (f *fleet) troubled(kind string, nodes ...int) (over func()) {
 }
 
 func (f *fleet) breakLinks(p planned) {
-	over := f.troubled(string(p.kind), p.nodes...)
+	defer f.troubled(p.name(), p.nodes...)()
 	for _, i := range p.nodes {
 		f.nodes[i].link.set(p.kind)
 	}
@@ -292,32 +316,41 @@ func (f *fleet) breakLinks(p planned) {
 	for _, i := range p.nodes {
 		f.nodes[i].link.set(open)
 	}
-	over()
 }
 
-func (f *fleet) kill(t *testing.T, p planned) {
+// fell lets a process hang, or kills it and starts it again.
+func (f *fleet) fell(t *testing.T, p planned) {
 	t.Helper()
-	if len(p.nodes) == 0 {
-		over := f.troubled("engine killed", 0, 1, 2)
-		f.engine.kill()
+	nodes := p.nodes
+	if len(nodes) == 0 {
+		nodes = []int{0, 1, 2}
+	}
+	defer f.troubled(p.name(), nodes...)()
+	switch of := f.engine.running(); {
+	case p.kind == hangs:
+		if len(p.nodes) > 0 {
+			of = f.nodes[p.nodes[0]].now.process
+		}
+		of.pause()
+		time.Sleep(p.length)
+		of.resume()
+	case len(p.nodes) == 0:
+		of.kill()
 		time.Sleep(p.length)
 		f.engine.start(t)
-		over()
-		return
+	default:
+		n := f.nodes[p.nodes[0]]
+		n.crash()
+		time.Sleep(p.length)
+		f.spawn(t, n)
 	}
-	n := f.nodes[p.nodes[0]]
-	over := f.troubled("node killed", n.index)
-	n.crash()
-	time.Sleep(p.length)
-	f.spawn(t, n)
-	over()
 }
 
 // killAll kills the engine and every node at once: only what the engine has on its disk is left.
 func (f *fleet) killAll(t *testing.T) {
 	t.Helper()
 	over := f.troubled("everything killed", 0, 1, 2)
-	f.engine.kill()
+	f.engine.running().kill()
 	for _, n := range f.nodes {
 		n.crash()
 	}
@@ -409,15 +442,16 @@ func (f *fleet) report(t *testing.T, p plan) {
 		}
 	}
 	ways["server"] -= ways["pass"]
-	for _, one := range p.links {
-		faults[string(one.kind)]++
-	}
-	for _, one := range p.kills {
-		faults[[]string{"engine killed", "node killed"}[len(one.nodes)]]++
+	for _, one := range slices.Concat(p.links, p.kills) {
+		faults[one.name()]++
 	}
 	t.Logf("%d checks %v; %d revocations %v, sent again %d times, never acknowledged %d; faults %v, and everything killed once; the server was asked %d times",
 		len(h.checks), said, len(h.revoked)+ways["server"], ways, again, never, faults, f.as.asked)
-	if len(h.checks) < 3000 || len(h.revoked) < 100 || slices.Min([]int{faults["cut"], faults["blackhole"], faults["delay"], faults["throttle"], faults["engine killed"], faults["node killed"]}) < 2 || never > 0 {
+	enough := len(h.checks) >= 3000 && len(h.revoked) >= historyLeast && never == 0
+	for _, kind := range []string{"cut", "blackhole", "delay", "throttle", "engine killed", "engine hangs", "node killed", "node hangs"} {
+		enough = enough && faults[kind] >= 2
+	}
+	if !enough {
 		t.Error("the run shows too little")
 	}
 	for v := range said {
