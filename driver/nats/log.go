@@ -219,12 +219,17 @@ func digest(body []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// pulse is how often a consumer shows that it lives. Next misses it after two of them and counts anew in every call, so
-// each must last longer: a consumer can be lost with a server of the cluster that is not the one we are connected to.
-const pulse = 500 * time.Millisecond
+// A consumer shows that it lives every pulse. Next misses it after two of them and counts anew in every call, so each must
+// last longer: a consumer can be lost with a server of the cluster that is not the one we are connected to. The server
+// forgets one that nobody asks for idle.
+const (
+	pulse = 500 * time.Millisecond
+	idle  = 30 * time.Second
+)
 
-// follow reads with one ordered consumer until something fails. The consumer shows holes of delivery itself; who the
-// stream is, and that it did not forget past us, is looked at whenever it begins anew and every second.
+// follow reads with one consumer until something fails. It counts what is delivered, so that what is lost on the way
+// shows; who the stream is, and that it did not forget past us, is looked at whenever it begins anew and every second.
+// The client's ordered consumer would begin anew by itself, and wait ten seconds for an answer that was lost.
 func (r *reading) follow(ctx context.Context) error {
 	connection := r.log.conn.Stats().Reconnects
 	ask, cancel := context.WithTimeout(ctx, askTimeout)
@@ -249,7 +254,8 @@ func (r *reading) follow(ctx context.Context) error {
 			return err
 		}
 	}
-	consumer, err := stream.OrderedConsumer(ask, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.after + 1, MaxResetAttempts: 1})
+	consumer, err := stream.CreateConsumer(ask, jetstream.ConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.after + 1,
+		AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: idle, MemoryStorage: true, Replicas: 1})
 	if err != nil {
 		return r.log.again(err)
 	}
@@ -259,7 +265,7 @@ func (r *reading) follow(ctx context.Context) error {
 	}
 	defer messages.Stop()
 	looked := time.Now()
-	for {
+	for delivered := uint64(0); ; {
 		wait, cancel := context.WithTimeout(ctx, 3*pulse)
 		m, err := messages.Next(jetstream.NextContext(wait))
 		cancel()
@@ -287,6 +293,9 @@ func (r *reading) follow(ctx context.Context) error {
 		meta, err := m.Metadata()
 		if err != nil {
 			return err
+		}
+		if delivered++; meta.Sequence.Consumer != delivered {
+			return errors.New("nats: something was lost on the way")
 		}
 		switch at := meta.Sequence.Stream; {
 		case at <= r.after:

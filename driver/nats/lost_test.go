@@ -2,6 +2,7 @@ package nats
 
 import (
 	"bufio"
+	"bytes"
 	"io"
 	"net"
 	"strconv"
@@ -21,6 +22,7 @@ type forgetful struct {
 	*server.Server
 	mu   sync.Mutex
 	seen map[string]bool // subscriptions for which something came; true: it is lost
+	mute int             // so many answers about new consumers are lost
 }
 
 // InProcessConn implements nats.InProcessConnProvider.
@@ -52,7 +54,7 @@ func (f *forgetful) InProcessConn() (net.Conn, error) {
 			if _, err := io.ReadFull(r, frame[len(line):]); err != nil {
 				return
 			}
-			if message && f.loses(word[2]) {
+			if message && (f.loses(word[2]) || f.mutes(frame)) {
 				continue
 			}
 			if _, err := ours.Write(frame); err != nil {
@@ -74,6 +76,16 @@ func (f *forgetful) loses(subscription string) bool {
 	return lost && subscription != "1"
 }
 
+func (f *forgetful) mutes(frame []byte) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mute == 0 || !bytes.Contains(frame, []byte("consumer_create_response")) {
+		return false
+	}
+	f.mute--
+	return true
+}
+
 func (f *forgetful) lose() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -82,7 +94,8 @@ func (f *forgetful) lose() {
 	}
 }
 
-// A consumer that is lost without a word is missed, and reading goes on where it stood.
+// A consumer that is lost without a word is missed, and reading goes on where it stood; also when the answer about the
+// next one is lost as well, as on a way that swallows everything for a while. That costs what a question may take.
 //
 // Covers: SIG-21
 func TestLostConsumer(t *testing.T) {
@@ -103,7 +116,7 @@ func TestLostConsumer(t *testing.T) {
 			return nil
 		}, func(why string) { t.Error(why) })
 	}()
-	for _, body := range []string{"before", "after", "again"} {
+	for _, body := range []string{"before", "after", "again", "without an answer"} {
 		if err := l.Append(t.Context(), []byte(body)); err != nil {
 			t.Fatal(err)
 		}
@@ -112,9 +125,14 @@ func TestLostConsumer(t *testing.T) {
 			if got != body {
 				t.Fatalf("%s was read, want %s", got, body)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(3 * askTimeout):
 			t.Fatalf("%s is never read", body)
 		}
 		f.lose()
+		if body == "again" {
+			f.mu.Lock()
+			f.mute = 1
+			f.mu.Unlock()
+		}
 	}
 }
