@@ -105,6 +105,7 @@ func (h *host) disturb(t *testing.T) {
 		case 1: // killed: nobody says goodbye
 			h.link.set(true)
 			h.begin(t)
+			h.decide(c.tokens[0], "p0") // it is not ready
 			time.Sleep(away / 4)
 			h.link.set(false)
 		case 2, 3:
