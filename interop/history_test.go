@@ -17,9 +17,9 @@ import (
 
 const (
 	historyBound  = 2 * time.Second         // max_staleness
-	historyWithin = 1500 * time.Millisecond // of the bus, while all is well: it takes milliseconds, and two cores are shared by many
+	historyWithin = 2500 * time.Millisecond // of the bus, while all is well: it takes milliseconds, and two cores are shared by many
 	historyLag    = 400 * time.Millisecond
-	historyWell   = 3 * time.Second // before the first fault
+	historyWell   = 4 * time.Second // before the first fault
 	historyLeast  = 120             // revocations through Watchword
 	historyFaults = 16 * time.Second
 )
@@ -39,25 +39,24 @@ type natsBus struct{ *natsServer }
 
 func (n natsBus) running() *process { return n.process }
 
-// Three Watchwords, each with a link of its own to a real Redis, in which everything can break: links are cut, swallow
-// what is sent, are slow, or narrow; the engine and the nodes are killed. Meanwhile clients ask all of them about tokens,
-// and tokens are revoked in every way. What was seen is judged afterwards (history.judge). The authorization server is a
-// script, as no real one tells from which instant on its introspection calls a token inactive.
+// Three Watchwords, each with a link of its own to a real Redis or NATS, in which everything can break: links are cut,
+// swallow what is sent, are slow, or narrow; engines and nodes hang and are killed. Meanwhile clients ask all of them about
+// tokens, and tokens are revoked in every way. What was seen is judged afterwards (history.judge). The authorization server
+// is a script, as no real one tells from which instant on its introspection calls a token inactive. It runs before the
+// tests that are parallel, as one of its rules counts seconds.
 //
 // Covers: SIG-17 SIG-21 PXY-08 CAC-08 T28
-func TestHistoryRedis(t *testing.T) {
-	t.Parallel()
-	server := startRedis(t)
-	chronicle(t, "redis", redisBus{server}, server.address, 0)
-}
-
-// The same over a real NATS.
-//
-// Covers: SIG-17 SIG-21 PXY-08 CAC-08 T28
-func TestHistoryNATS(t *testing.T) {
-	t.Parallel()
-	server := startNATS(t)
-	chronicle(t, "nats", natsBus{server}, server.address, 1)
+func TestHistory(t *testing.T) {
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		server := startRedis(t)
+		chronicle(t, "redis", redisBus{server}, server.address, 0)
+	})
+	t.Run("nats", func(t *testing.T) {
+		t.Parallel()
+		server := startNATS(t)
+		chronicle(t, "nats", natsBus{server}, server.address, 1)
+	})
 }
 
 // historySeed is what the random choices of a run come from: WATCHWORD_HISTORY_SEED, or another one each time. Real
