@@ -414,23 +414,36 @@ func (a *Answer) Remaining(now time.Time) (left time.Duration, known bool) {
 	return max(0, a.life-max(0, Age(now, a.asked))), true
 }
 
-// doubtful reports whether the key behind a signature may have been withdrawn since it was verified.
-func (a *Answer) doubtful(now time.Time) bool { return a.vouched && Age(now, a.asked) > a.trust }
+// doubtful reports whether the key behind a signature may have been withdrawn since it was verified, so long ago.
+func (a *Answer) doubtful(age time.Duration) bool { return a.vouched && age > a.trust }
 
-// expired reports whether a is over, on exp with or without leeway.
+// expired, and over so long after the asking: leeway says whether the issuer's counts.
 func (a *Answer) expired(now time.Time, leeway bool) bool {
-	if a.has&hasEnd == 0 {
-		return false
-	}
+	return a.has&hasEnd != 0 && a.over(Age(now, a.asked), leeway)
+}
+
+func (a *Answer) over(age time.Duration, leeway bool) bool {
 	end := a.life
 	if leeway {
 		end = a.late
 	}
-	return Age(now, a.asked) >= end
+	return a.has&hasEnd != 0 && age >= end
 }
 
+// early is now + leeway < nbf, of which time.Time.Add would be the dearest part of a hit's judgement.
 func (a *Answer) early(now time.Time) bool {
-	return a.has&hasNbf != 0 && now.Add(a.leeway+min(0, a.offset)).Unix() < a.nbf
+	if a.has&hasNbf == 0 {
+		return false
+	}
+	slack := a.leeway + min(0, a.offset)
+	second, rest := now.Unix()+int64(slack/time.Second), now.Nanosecond()+int(slack%time.Second)
+	switch {
+	case rest < 0:
+		second--
+	case rest >= int(time.Second):
+		second++
+	}
+	return second < a.nbf
 }
 
 // Size is how many bytes of memory a takes, nearly.

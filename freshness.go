@@ -127,13 +127,15 @@ func (q *Query) WeighAhead(a *Answer, share float64) (s Standing, due bool) {
 
 // weigh is WeighAhead, and says how old the answer was when the check began.
 func (q *Query) weigh(a *Answer, share float64) (s Standing, due bool, age time.Duration) {
-	asOf := a.AsOf()
-	age = Age(q.At, asOf)
-	if !q.since(asOf) || a.expired(q.At, true) || a.doubtful(q.At) {
+	asked := Age(q.At, a.asked)
+	if age = asked + a.age; age < asked {
+		age = math.MaxInt64
+	}
+	if !q.since(a.AsOf()) || a.over(asked, true) || a.doubtful(asked) {
 		return Unusable, false, age
 	}
 	vouched := age
-	if c := &q.Coverage; a.active && !c.Since.IsZero() && Age(c.Since, asOf) < -c.Settle && a.hasAll(c.Keys) {
+	if c := &q.Coverage; a.active && !c.Since.IsZero() && Age(c.Since, a.AsOf()) < -c.Settle && a.hasAll(c.Keys) {
 		vouched = min(age, Age(q.At, c.Through))
 	}
 	most := q.Freshness.maxAge()
