@@ -61,7 +61,7 @@ doors:
     headers: {X-Auth-Subject: sub, X-Auth-Scopes: scope}
     TRUSTED
 decision_log: {to: DIR/decisions.log, decisions: refused}
-admin: {listen: ADMIN}
+admin: {listen: ADMIN, operators: [{name: ops, bearer: {env: BENCH_OPS}}]}
 `
 
 // The requests, as a resource server and a gateway send them.
@@ -111,7 +111,7 @@ func (b *bench) launch(ctx context.Context, s settings, run func(context.Context
 	}
 	i.cmd = run(ctx, b.binary, "serve", "--config", i.file)
 	i.cmd.Stderr = i.said
-	i.cmd.Env = append(i.cmd.Environ(), "BENCH_RS=secret", "BENCH_ORDERS=secret")
+	i.cmd.Env = append(i.cmd.Environ(), "BENCH_RS=secret", "BENCH_ORDERS=secret", "BENCH_OPS=operator")
 	if err := i.cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -99,7 +99,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		name string
 		do   func(context.Context) error
 	}{{"in process", b.inProcess}, {"start", b.start}, {"doors", b.doors}, {"herd", b.herd}, {"outages", b.outages}, {"latency", b.latency}, {"hanging", b.hanging},
-		{"outage", b.outage}, {"spray", b.spray}, {"revocation", b.revocation}} {
+		{"outage", b.outage}, {"spray", b.spray}, {"revocation", b.revocation}, {"bulk", b.bulkAtTheDoor}} {
 		if b.only != "" && !slices.Contains(strings.Split(b.only, ","), part.name) {
 			continue
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type authority struct {
 	addr   string
 	answer []byte
 	digit  int // where the subject's number stands
+	client int // and its client
 	server *http.Server
 }
 
@@ -85,7 +87,7 @@ func newAuthority() (*authority, error) {
 	text := fmt.Sprintf(`{"active":true,"sub":"user-00000000-4f0c-9d1e-7a6b5c4d3e2f","client_id":"orders-frontend","scope":"openid profile orders:read orders:write","aud":"https://api.example","iss":"https://as.example","exp":%d,"iat":%d,"nbf":%d,"jti":"0d3a4d52-00000000-8e9f","token_type":"Bearer","username":"ann.example@example.com","sid":"c7a1b2c3-d4e5-f607","tenant":"acme-corporation","roles":["reader","writer","auditor"],"department":{"id":4711,"name":"logistics"},"locale":"en-GB"`,
 		now+7200, now-60, now-60)
 	text += fmt.Sprintf(`,"pad":"%0*d"}`, 552-len(text)-len(`,"pad":""}`), 0)
-	a := &authority{answer: []byte(text), digit: bytes.Index([]byte(text), []byte("user-")) + len("user-")}
+	a := &authority{answer: []byte(text), digit: strings.Index(text, "user-") + len("user-"), client: strings.Index(text, "orders-frontend")}
 	return a, a.start()
 }
 
@@ -145,8 +147,11 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	answer := bytes.Clone(a.answer)
 	copy(answer[a.digit:], number)
-	if id >= nobody {
+	switch {
+	case id >= nobody:
 		answer = []byte(`{"active":false}`)
+	case id >= batchTokens:
+		copy(answer[a.client:], "batch-")
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(answer)
