@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"sync"
@@ -18,8 +19,9 @@ const (
 	coldConns     = 64
 )
 
-// steadily asks over all connections, each at its own instants, whatever became of the request before (an open loop).
-// A request that waits for the one before it counts from when it was due; our own late waking is not counted.
+// steadily asks over all connections, each at its own random instants, whatever became of the request before (an open
+// loop): requests that were in step would always meet the same others. A request that waits for the one before it counts
+// from when it was due; our own late waking is not counted.
 func steadily(all []*conn, perSecond int, until time.Time, ask func(*conn) error) (took []time.Duration, err error) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -29,7 +31,7 @@ func steadily(all []*conn, perSecond int, until time.Time, ask func(*conn) error
 		wg.Go(func() {
 			var mine []time.Duration
 			var failed error
-			for due := began.Add(every * time.Duration(i) / time.Duration(len(all))); due.Before(until) && failed == nil; due = due.Add(every) {
+			for due := began.Add(every * time.Duration(i) / time.Duration(len(all))); due.Before(until) && failed == nil; due = due.Add(time.Duration((0.5 + rand.Float64()) * float64(every))) {
 				from := due
 				if wait := time.Until(due); wait > 0 {
 					time.Sleep(wait)
@@ -116,8 +118,7 @@ func (b *bench) latency(ctx context.Context) error {
 		for range b.times {
 			var at [2][2]float64
 			for state, mode := range []int32{answers, fault.mode} {
-				b.as.mode.Store(mode)
-				took, statuses, err := b.window(i, hits, cold, length)
+				took, statuses, err := b.during(mode, func() ([]time.Duration, map[int]int, error) { return b.window(i, hits, cold, length) })
 				if err != nil {
 					b.as.mode.Store(answers)
 					return err
@@ -150,6 +151,21 @@ func (b *bench) latency(ctx context.Context) error {
 			fmt.Sprintf("%.0f µs, before %.0f µs; in single rounds %.2f to %.2f; the slowest hit of all: %.1f ms, before %.1f ms", median(p99[1]), median(p99[0]), slices.Min(ratios99), slices.Max(ratios99), slowest[1].Seconds()*1000, slowest[0].Seconds()*1000))
 	}
 	return nil
+}
+
+// during does something while the authorization server is in that mode. One that hangs is stuck as a whole: what it does
+// about each question would run on the CPU of those who measure.
+func (b *bench) during(mode int32, do func() ([]time.Duration, map[int]int, error)) (took []time.Duration, statuses map[int]int, err error) {
+	if mode != hangs {
+		b.as.mode.Store(mode)
+		return do()
+	}
+	thaw, err := b.as.freeze()
+	if err != nil {
+		return nil, nil, err
+	}
+	took, statuses, err = do()
+	return took, statuses, cmp.Or(err, thaw())
 }
 
 // recovered waits until a new token is accepted again.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,6 +106,17 @@ func (a *authority) start() error {
 
 // die closes the port and every connection.
 func (a *authority) die() { _ = a.server.Close() }
+
+// freeze makes it a process that is stuck: the kernel takes connections and requests for it, and nothing of it runs. Its
+// own connections are gone. The returned function lets it go on.
+func (a *authority) freeze() (thaw func() error, err error) {
+	a.die()
+	l, err := net.Listen("tcp", a.addr)
+	if err != nil {
+		return nil, err
+	}
+	return func() error { return cmp.Or(l.Close(), a.start()) }, nil
+}
 
 // ServeHTTP introspects (RFC 7662 §2.2), or vouches for a bearer with an empty answer.
 func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
