@@ -53,6 +53,7 @@ func (c *conn) serve() {
 	for {
 		size, plain, err := c.next()
 		if err == nil && !plain {
+			c.lane.forget(c) // from here on nobody hurries it
 			_ = c.SetDeadline(time.Time{})
 			c.lane.leave(c)
 			return

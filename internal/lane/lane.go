@@ -83,10 +83,14 @@ func (l *Lane) take(c net.Conn) {
 	l.conns[one] = struct{}{}
 	l.serving.Go(func() {
 		one.serve()
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.conns, one)
+		l.forget(one)
 	})
+}
+
+func (l *Lane) forget(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, c)
 }
 
 // Accept waits for a connection that left the lane, with what was read of it.

@@ -200,6 +200,32 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
+// Whoever leaves the lane while it shuts down is answered by the server.
+func TestShutdownAndLeaving(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		synctest.Test(t, func(t *testing.T) {
+			s := open(t, true, echo)
+			var all []net.Conn
+			for range 20 {
+				all = append(all, s.dial(t))
+			}
+			synctest.Wait()
+			for _, c := range all {
+				go func() { _, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nX-A: é\r\n\r\n") }()
+			}
+			if err := s.lane.Shutdown(context.Background()); err != nil {
+				t.Error(err)
+			}
+			for _, c := range all {
+				if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != 200 {
+					t.Fatal(resp, err)
+				}
+			}
+		})
+	}
+}
+
 func TestShutdownCutsOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
