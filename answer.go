@@ -417,11 +417,10 @@ func (a *Answer) Remaining(now time.Time) (left time.Duration, known bool) {
 // doubtful reports whether the key behind a signature may have been withdrawn since it was verified, so long ago.
 func (a *Answer) doubtful(age time.Duration) bool { return a.vouched && age > a.trust }
 
-// expired, and over so long after the asking: leeway says whether the issuer's counts.
-func (a *Answer) expired(now time.Time, leeway bool) bool {
-	return a.has&hasEnd != 0 && a.over(Age(now, a.asked), leeway)
-}
+// expired reports whether a is over at now, with the issuer's leeway or without.
+func (a *Answer) expired(now time.Time, leeway bool) bool { return a.over(Age(now, a.asked), leeway) }
 
+// over is expired, so long after the asking.
 func (a *Answer) over(age time.Duration, leeway bool) bool {
 	end := a.life
 	if leeway {

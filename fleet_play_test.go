@@ -200,19 +200,16 @@ func (c *cluster) watch(a *act) {
 	before, later, caller := c.upTo(4*time.Second), c.upTo(40*time.Second), fmt.Sprint("p", c.r.IntN(4))
 	i := c.r.IntN(len(c.tokens))
 	c.mu.Unlock()
-	for n := range c.tokens {
-		p := c.tokens[(i+n)%len(c.tokens)]
-		if !a.names(p) {
-			continue
-		}
-		time.Sleep(time.Until(a.at.Add(-before)))
-		for range 5 {
-			for _, h := range c.hosts {
-				h.decide(p, caller)
-			}
-			time.Sleep(later / 4)
-		}
+	p := a.about(c.tokens, i)
+	if p == nil {
 		return
+	}
+	time.Sleep(time.Until(a.at.Add(-before)))
+	for range 5 {
+		for _, h := range c.hosts {
+			h.decide(p, caller)
+		}
+		time.Sleep(later / 4)
 	}
 }
 
@@ -224,23 +221,20 @@ func (c *cluster) aim(a *act) {
 	i, n := c.r.IntN(len(c.tokens)), c.r.IntN(len(c.hosts))
 	one, other := c.hosts[n], c.hosts[(n+1)%len(c.hosts)]
 	c.mu.Unlock()
-	for n := range c.tokens {
-		p := c.tokens[(i+n)%len(c.tokens)]
-		if !a.names(p) {
-			continue
-		}
-		time.Sleep(time.Until(a.at.Add(-before)))
-		one.decide(p, "p0")
-		c.mu.Lock()
-		bound := time.Duration(0)
-		if other.now != nil {
-			bound = other.now.policies[3].Freshness.MaxStaleness
-		}
-		c.mu.Unlock()
-		time.Sleep(time.Until(a.at.Add(c.lag + bound + after)))
-		other.decide(p, "p3")
+	p := a.about(c.tokens, i)
+	if p == nil {
 		return
 	}
+	time.Sleep(time.Until(a.at.Add(-before)))
+	one.decide(p, "p0")
+	c.mu.Lock()
+	bound := time.Duration(0)
+	if other.now != nil {
+		bound = other.now.policies[3].Freshness.MaxStaleness
+	}
+	c.mu.Unlock()
+	time.Sleep(time.Until(a.at.Add(c.lag + bound + after)))
+	other.decide(p, "p3")
 }
 
 // liveThrough lets a cluster live through the schedule of a seed. broken says which checker saw what.

@@ -211,17 +211,26 @@ func (s *schedule) watch(a *act) {
 	before, later, caller := s.upTo(4*time.Second), s.upTo(40*time.Second), fmt.Sprint("p", s.r.IntN(4))
 	i := s.r.IntN(len(s.tokens))
 	s.mu.Unlock()
-	n := slices.IndexFunc(slices.Concat(s.tokens[i:], s.tokens[:i]), a.names)
-	if n < 0 {
+	p := a.about(s.tokens, i)
+	if p == nil {
 		return
 	}
-	p := s.tokens[(i+n)%len(s.tokens)]
 	time.Sleep(time.Until(a.at.Add(-before)))
 	s.decide(p, caller)
 	for range 4 {
 		time.Sleep(later / 4)
 		s.decide(p, caller)
 	}
+}
+
+// about is a token that a is about, the first from there on and around; nil: there is none.
+func (a *act) about(tokens []*passport, from int) *passport {
+	for i := range tokens {
+		if p := tokens[(from+i)%len(tokens)]; a.names(p) {
+			return p
+		}
+	}
+	return nil
 }
 
 // play runs the schedule of a seed. The error says how the promise was broken.

@@ -218,15 +218,28 @@ func (r *reader) below(path string, age, staleness time.Duration) {
 
 // bounds are the bounds of everything that asks.
 func (c *Config) bounds() (all []watchword.Freshness) {
+	for _, p := range c.accepting("") {
+		all = append(all, p.Freshness)
+	}
+	return all
+}
+
+// accepting are the policies, and those of callers, by which tokens of an issuer are accepted; empty: of any.
+func (c *Config) accepting(issuer string) (all []*watchword.Policy) {
+	add := func(p *watchword.Policy) {
+		if issuer == "" || len(p.Issuers) == 0 || slices.Contains(p.Issuers, issuer) {
+			all = append(all, p)
+		}
+	}
 	for i := range c.Policies {
-		all = append(all, c.Policies[i].Policy.Freshness)
+		add(&c.Policies[i].Policy)
 	}
 	if d := c.Introspection; d != nil {
 		for i := range d.Callers {
-			all = append(all, d.Callers[i].Policy.Freshness)
+			add(&d.Callers[i].Policy)
 		}
 		if d.Forward {
-			all = append(all, c.Freshness)
+			add(&watchword.Policy{Freshness: c.Freshness})
 		}
 	}
 	return all

@@ -45,17 +45,7 @@ func (c *Config) ledgerIssuers() (all []revocation.Issuer) {
 
 // untilExpiry reports whether somebody accepts tokens of that issuer for as long as they live.
 func (c *Config) untilExpiry(issuer string) bool {
-	gives := func(p *watchword.Policy) bool {
-		return p.Freshness.MaxStaleness == watchword.UntilExpiry && (len(p.Issuers) == 0 || slices.Contains(p.Issuers, issuer))
-	}
-	for i := range c.Policies {
-		if gives(&c.Policies[i].Policy) {
-			return true
-		}
-	}
-	d := c.Introspection
-	return d != nil && (d.Forward && c.Freshness.MaxStaleness == watchword.UntilExpiry ||
-		slices.ContainsFunc(d.Callers, func(caller Caller) bool { return gives(&caller.Policy) }))
+	return slices.ContainsFunc(c.accepting(issuer), func(p *watchword.Policy) bool { return p.Freshness.MaxStaleness == watchword.UntilExpiry })
 }
 
 // hearsOf reports whether anything says what is revoked.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/watchword-dev/watchword"
 	"github.com/watchword-dev/watchword/cache"
+	"github.com/watchword-dev/watchword/revocation"
 )
 
 // Assumption is one that a configuration relies on, by its number in docs/assumptions.md.
@@ -31,7 +32,7 @@ func (c *Config) Assumptions() (all []Assumption) {
 		add("A2", "a shared store (cache.l2): the clocks of its hosts differ by at most %v", cache.DefaultSkew)
 	}
 	if c.Revocation.Bus != nil {
-		add("A2", "a shared bus (revocation.bus): the clocks of its nodes differ by at most %v", busSkew)
+		add("A2", "a shared bus (revocation.bus): the clocks of its nodes differ by at most %v", revocation.DefaultSkew)
 	}
 	for i := range c.Issuers {
 		add("A2", "issuer %s: exp, nbf and iat are read by our clock, so its clocks differ from ours by at most skew (%v)", c.Issuers[i].Name, c.Issuers[i].Skew)
@@ -68,9 +69,6 @@ func (c *Config) Assumptions() (all []Assumption) {
 	}
 	return all
 }
-
-// busSkew is revocation.FleetConfig.Skew, which this package leaves at its default.
-const busSkew = time.Second
 
 // canaryOf is the canary of an issuer, or nil.
 func (c *Config) canaryOf(issuer string) *Canary {
@@ -192,24 +190,10 @@ func (c *Config) Demands(tokens int64) (all []Demand) {
 
 // boundsFor are the bounds of whoever accepts tokens of an issuer, tiers included.
 func (c *Config) boundsFor(issuer string) (all []watchword.Freshness) {
-	add := func(p *watchword.Policy) {
-		if len(p.Issuers) > 0 && !slices.Contains(p.Issuers, issuer) {
-			return
-		}
+	for _, p := range c.accepting(issuer) {
 		all = append(all, p.Freshness)
 		for i := range p.Tiers {
 			all = append(all, p.Tiers[i].Freshness)
-		}
-	}
-	for i := range c.Policies {
-		add(&c.Policies[i].Policy)
-	}
-	if d := c.Introspection; d != nil {
-		for i := range d.Callers {
-			add(&d.Callers[i].Policy)
-		}
-		if d.Forward {
-			all = append(all, c.Freshness)
 		}
 	}
 	return all

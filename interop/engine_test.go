@@ -141,13 +141,7 @@ func cannot(t *testing.T, as *oidcProvider, bus, wrong, fix string) {
 	}
 	token := as.token(t, "ann", forAPI)
 	f.lives(t, "a token while there is no bus", token)
-	r, err := http.NewRequest(http.MethodPost, "http://"+f.admin+"/v1/revocations", strings.NewReader(`{"issuer":"main","token":"`+token+`","why":"a test"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Authorization", "Bearer operator-of-the-test")
-	if status, _, said := roundTrip(t, r); status != http.StatusServiceUnavailable {
+	if status, said := f.revocation(t, map[string]any{"issuer": "main", "token": token, "why": "a test"}); status != http.StatusServiceUnavailable {
 		t.Errorf("a revocation that nobody else hears of: %d %s", status, said)
 	}
 	f.dead(t, "what was revoked on this node only", token)

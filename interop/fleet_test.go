@@ -159,6 +159,14 @@ func (f *front) active(token string) (bool, error) {
 // deny is an operator's word at this node.
 func (f *front) deny(t *testing.T, what map[string]any) {
 	t.Helper()
+	if status, said := f.revocation(t, what); status != http.StatusOK {
+		t.Fatalf("/v1/revocations: %d %s", status, said)
+	}
+}
+
+// revocation is what the node answers an operator who wants that.
+func (f *front) revocation(t *testing.T, what map[string]any) (status int, said []byte) {
+	t.Helper()
 	body, err := json.Marshal(what)
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +177,6 @@ func (f *front) deny(t *testing.T, what map[string]any) {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer operator-of-the-test")
-	if status, _, said := roundTrip(t, req); status != http.StatusOK {
-		t.Fatalf("/v1/revocations: %d %s", status, said)
-	}
+	status, _, said = roundTrip(t, req)
+	return status, said
 }

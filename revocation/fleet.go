@@ -21,6 +21,9 @@ const (
 	sayAgain       = 10 * time.Second
 )
 
+// DefaultSkew is FleetConfig.Skew where it is zero.
+const DefaultSkew = time.Second
+
 // FleetConfig makes a Fleet. Zero fields mean the stated default.
 type FleetConfig struct {
 	Log  Log
@@ -38,7 +41,7 @@ type FleetConfig struct {
 	// Life is until when an event must be known: the end of the last token that it can name. nil: 24 hours from now.
 	Life func(e *Event) time.Time
 
-	Skew    time.Duration // between the clocks of nodes; 0: 1s
+	Skew    time.Duration // between the clocks of nodes; 0: DefaultSkew
 	Beat    time.Duration // how often we show that our sequence has no hole at its end; 0: 1s
 	Timeout time.Duration // of one message, where a context allows more; 0: 5s
 
@@ -122,7 +125,7 @@ func NewFleet(c FleetConfig) (*Fleet, error) {
 			*d = to
 		}
 	}
-	def(&c.Skew, time.Second)
+	def(&c.Skew, DefaultSkew)
 	def(&c.Beat, time.Second)
 	def(&c.Timeout, 5*time.Second)
 	if c.Life == nil {
