@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -55,16 +54,8 @@ func (b *bench) void(ctx context.Context, i *instance, tokens int, before, after
 	if err != nil {
 		return err
 	}
-	var never atomic.Bool
-	draw, one := zipf(10_000, &never)(tokens), sync.Mutex{}
 	window := func(w *windows) error {
-		took, err := steadily(hits, hitsPerSecond, time.Now().Add(3*b.length), func(c *conn) error {
-			one.Lock()
-			id := draw()
-			one.Unlock()
-			return c.ask(id)
-		})
-		slices.Sort(took)
+		took, err := hitting(hits, time.Now().Add(3*b.length))
 		w.add(took)
 		return err
 	}

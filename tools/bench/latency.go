@@ -71,19 +71,25 @@ func (b *bench) window(i *instance, hits, cold []*conn, length time.Duration) (t
 		})
 		failed <- err
 	}()
+	took, err = hitting(hits, until)
+	err = cmp.Or(err, <-failed)
+	b.cold = int(next.Load())
+	return took, statuses, err
+}
+
+// hitting asks about tokens that are known until then, at hitsPerSecond, and returns what each took, sorted.
+func hitting(all []*conn, until time.Time) (took []time.Duration, err error) {
 	var never atomic.Bool
-	draw := zipf(10_000, &never)(int(until.UnixNano()))
 	var one sync.Mutex
-	took, err = steadily(hits, hitsPerSecond, until, func(c *conn) error {
+	draw := zipf(10_000, &never)(int(until.UnixNano()))
+	took, err = steadily(all, hitsPerSecond, until, func(c *conn) error {
 		one.Lock()
 		id := draw()
 		one.Unlock()
 		return c.ask(id)
 	})
-	err = cmp.Or(err, <-failed)
-	b.cold = int(next.Load())
 	slices.Sort(took)
-	return took, statuses, err
+	return took, err
 }
 
 // latency is what a hit takes while the authorization server answers 503 to new tokens, while it hangs, and, to compare,

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -128,18 +127,10 @@ func (b *bench) outage(ctx context.Context) error {
 		}))
 		failed <- err
 	}()
-	var never atomic.Bool
-	draw, one := zipf(10_000, &never)(int(until.UnixNano())), sync.Mutex{}
 	hits := func(until time.Time) (w windows) {
 		for err == nil && time.Now().Before(until) {
-			took, failed := steadily(conns[0], hitsPerSecond, time.Now().Add(min(3*time.Second, time.Until(until))), func(c *conn) error {
-				one.Lock()
-				id := draw()
-				one.Unlock()
-				return c.ask(id)
-			})
-			err = failed
-			slices.Sort(took)
+			var took []time.Duration
+			took, err = hitting(conns[0], time.Now().Add(min(3*time.Second, time.Until(until))))
 			w.add(took)
 		}
 		return w
