@@ -60,9 +60,9 @@ fuzz: ## every fuzz test for FUZZTIME (default 20s)
 	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$p/*_test.go | sed 's/func //'); do \
 	    echo "$$p $$f"; go test $$p -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-20s}; done; done
 
-interop: ## real authorization servers and gateways against the binary
+interop: ## real authorization servers and gateways against the binary; FLAGS=-v prints what they measure
 	bash interop/setup
-	cd interop && go test -count=1 -v -timeout 15m ./...
+	cd interop && go test -count=1 -timeout 15m $(FLAGS) ./...
 
 drill: ## every drill, on loopback: a verdict per promise; SLACK=5s on a slow machine
 	go run ./cmd/watchword drill all --slack $(or $(SLACK),2s)

@@ -127,6 +127,7 @@ admin: {listen: "%s"}
 	}
 
 	var wait sync.WaitGroup
+	began := time.Now()
 	for _, door := range doors {
 		for range 10 {
 			wait.Go(func() {
@@ -137,7 +138,8 @@ admin: {listen: "%s"}
 		}
 	}
 	wait.Wait()
-	if n := asked.Load(); n != 1 {
+	// A host follows the one that asks for so long, and then asks for itself.
+	if n, took := asked.Load(), time.Since(began); n != 1 && took < cache.DefaultFollow {
 		t.Errorf("%d questions about one token that was new to three hosts, asked thirty times at once; want 1", n)
 	}
 
@@ -209,8 +211,8 @@ admin: {listen: "%s"}
 	}
 }
 
-// metric is a check for await: the page of metrics holds text.
-func metric(admin, text string) func() error {
+// metric is a check for await: the page of metrics holds line.
+func metric(admin, line string) func() error {
 	return func() error {
 		resp, err := http.Get("http://" + admin + "/metrics")
 		if err != nil {
@@ -218,8 +220,8 @@ func metric(admin, text string) func() error {
 		}
 		defer resp.Body.Close()
 		body, err := io.ReadAll(resp.Body)
-		if err == nil && !bytes.Contains(body, []byte(text)) {
-			err = fmt.Errorf("the metrics do not hold %q", text)
+		if err == nil && !bytes.Contains(body, []byte("\n"+line+"\n")) {
+			err = fmt.Errorf("the metrics do not hold %q", line)
 		}
 		return err
 	}
