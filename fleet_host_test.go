@@ -20,9 +20,10 @@ const clusterSkew = time.Second // between two hosts, and of each to the store h
 type host struct {
 	c      *cluster
 	number int
-	offset time.Duration // of its clock, to the store's
-	folder string        // of its ledger's log; empty: none
-	link   *link         // to the bus
+	offset time.Duration      // of its clock, to the store's
+	folder string             // of its ledger's log; empty: none
+	link   *link              // to the bus
+	notice func(cache.Digest) // of what others write to the store; nil: nobody listens
 	now    *life
 }
 
@@ -122,7 +123,7 @@ func (h *host) begin(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { _ = l.ledger.Run(ctx) })
-	running.Go(func() { l.shared.Run(ctx, func(k watchword.Key) { l.memory.Forget(k) }) })
+	running.Go(func() { l.shared.Run(ctx, l.memory.Distrust) })
 	running.Go(func() { _ = l.bus.Run(ctx, l) })
 	l.end = func() {
 		cancel()
@@ -385,10 +386,39 @@ func (s shelf) Put(ctx context.Context, d cache.Digest, i cache.Item, life time.
 		go func() {
 			time.Sleep(c.within(8 * time.Second))
 			_ = c.store.Put(context.Background(), d, i, life)
+			s.tell(d)
 		}()
 		return nil
 	}
-	return c.store.Put(ctx, d, i, life)
+	err := c.store.Put(ctx, d, i, life)
+	s.tell(d)
+	return err
+}
+
+// tell lets other hosts hear of a change, or not.
+func (s shelf) tell(d cache.Digest) {
+	c := s.h.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range c.hosts {
+		if h != s.h && h.notice != nil && !c.once(4) {
+			h.notice(d)
+		}
+	}
+}
+
+// Notice implements cache.Noticing.
+func (s shelf) Notice(ctx context.Context, ready func(), changed func(cache.Digest)) error {
+	c := s.h.c
+	c.mu.Lock()
+	s.h.notice = changed
+	c.mu.Unlock()
+	ready()
+	<-ctx.Done()
+	c.mu.Lock()
+	s.h.notice = nil
+	c.mu.Unlock()
+	return ctx.Err()
 }
 
 // Lease implements cache.Store.

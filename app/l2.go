@@ -134,7 +134,7 @@ func (a *App) beneath(c *Config, issuers watchword.Source, shapes []watchword.Is
 // hear keeps the shared store in use until ctx ends.
 func (a *App) hear(ctx context.Context) {
 	if a.shared != nil {
-		a.asking.Go(func() { a.shared.Run(ctx, func(key watchword.Key) { a.memory.Forget(key) }) })
+		a.asking.Go(func() { a.shared.Run(ctx, a.memory.Distrust) })
 	}
 }
 

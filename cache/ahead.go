@@ -76,7 +76,7 @@ func (o *over) refresh(ctx context.Context, q watchword.Query, known *watchword.
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.flights[q.Key] != nil || o.ahead.rate.wait(q.At, o.ahead.perSec, o.ahead.perSec) > 0 {
+	if o.flights[q.Key].free() != nil || o.ahead.rate.wait(q.At, o.ahead.perSec, o.ahead.perSec) > 0 {
 		return
 	}
 	o.ahead.rate.take(q.At, o.ahead.perSec, o.ahead.perSec)

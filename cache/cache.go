@@ -35,8 +35,9 @@ type Config struct {
 	RefreshAhead   RefreshAhead
 	ReaskPerSecond float64 // questions to one issuer that revocations cause, a second; zero: DefaultReaskPerSecond
 
-	// OnInactive is told of every inactive answer for a token that was active here, before anybody sees it: whatever
-	// else remembers that token can be doubted in time. It is never told of strangers, and must not block. nil: nobody.
+	// OnInactive is told of every inactive answer for a token that was active here, before anybody sees it, and of an
+	// active one that is forgotten because another host was told otherwise (Distrust): whatever else remembers that token,
+	// as of then or before, can be doubted in time. It is never told of strangers, and must not block. nil: nobody.
 	OnInactive func(watchword.Query, *watchword.Answer)
 	// WasActive reports that OnInactive was told of a token before: it is no stranger, although it is forgotten here. It
 	// must not block. nil: nobody knows.
@@ -77,7 +78,7 @@ type Cache struct {
 	evicted  atomic.Uint64
 
 	mu      sync.Mutex // guards flights, and every write to active and inactive
-	flights map[watchword.Key]*flight
+	flights map[watchword.Key]*air
 }
 
 // New makes a Cache, or reports every mistake of c at once. Close it after use.
@@ -86,7 +87,7 @@ func New(c Config) (*Cache, error) {
 		return nil, err
 	}
 	c.setDefaults()
-	m := &Cache{config: c, clock: &clock{start: time.Now()}, budget: newBudget(c.Unknown), ahead: newAhead(c.RefreshAhead), reask: newReask(c.ReaskPerSecond), flights: map[watchword.Key]*flight{}}
+	m := &Cache{config: c, clock: &clock{start: time.Now()}, budget: newBudget(c.Unknown), ahead: newAhead(c.RefreshAhead), reask: newReask(c.ReaskPerSecond), flights: map[watchword.Key]*air{}}
 	var err error
 	if m.active, err = m.store(c.MaxBytes); err != nil {
 		return nil, err

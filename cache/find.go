@@ -42,3 +42,14 @@ func (m *Cache) Forget(keys ...watchword.Key) (n int) {
 	}
 	return n
 }
+
+// Distrust forgets the active answer under key, because another host was told that its token is inactive: so says a store
+// that need not be believed. OnInactive is told of the answer, which leaves no stranger behind and lets nothing as old
+// as it come back.
+func (m *Cache) Distrust(key watchword.Key) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if a, had := m.active.Invalidate(key); had && m.config.OnInactive != nil {
+		m.config.OnInactive(watchword.Query{Key: key, Issuer: a.Issuer()}, a)
+	}
+}

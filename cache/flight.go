@@ -15,10 +15,50 @@ type flight struct {
 	background bool            // it began as a refresh, for which nobody waited
 	done       chan struct{}   // closed when answer or err is there
 	late       <-chan struct{} // closed at the deadline, should the source below ignore it
-	older      *flight         // one that this could not join and that is still in the air
-	past       bool            // a younger flight has landed: what this one brings is not remembered
 	answer     *watchword.Answer
 	err        error
+
+	older, younger *flight // the next ones about the same token that are in the air; Cache.mu
+}
+
+// air is what is under way about one token: mostly one flight, and more where one could not be joined. It is forgotten
+// with the last of them.
+type air struct {
+	youngest *flight
+	brought  *watchword.Answer // the youngest that any of them brought; nil: none has
+}
+
+// free returns the youngest flight that may still bring news: not one that began before what is known by now was asked
+// for. nil: there is none.
+func (r *air) free() *flight {
+	if r == nil || r.youngest == nil || r.passes(r.youngest.began) {
+		return nil
+	}
+	return r.youngest
+}
+
+// passes reports that what was brought is no older than t.
+func (r *air) passes(t time.Time) bool {
+	return r.brought != nil && watchword.Age(t, r.brought.AsOf()) <= 0
+}
+
+func (r *air) enter(f *flight) {
+	if f.older = r.youngest; f.older != nil {
+		f.older.younger = f
+	}
+	r.youngest = f
+}
+
+func (r *air) leave(f *flight) {
+	if f.younger != nil {
+		f.younger.older = f.older
+	} else {
+		r.youngest = f.older
+	}
+	if f.older != nil {
+		f.older.younger = f.younger
+	}
+	f.older, f.younger = nil, nil
 }
 
 // wait returns what f brought: an answer, or an error, maybe with what the source below knew before.
@@ -44,7 +84,7 @@ func (f *flight) wait(ctx context.Context, issuer string) (*watchword.Answer, er
 func (o *over) board(ctx context.Context, q watchword.Query, known *watchword.Answer, refresh bool) (*flight, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if f := o.flights[q.Key]; f != nil && q.Joins(f.began) && (refresh || !f.background) {
+	if f := o.flights[q.Key].free(); f != nil && q.Joins(f.began) && (refresh || !f.background) {
 		o.stats.count(Joined, q.Key)
 		return f, nil
 	}
@@ -73,8 +113,13 @@ var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c
 // takeOff starts a flight. The caller holds mu.
 func (o *over) takeOff(ctx context.Context, q watchword.Query, stranger bool) *flight {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.config.FlightTimeout)
-	f := &flight{began: time.Now(), background: q.Background, done: make(chan struct{}), late: ctx.Done(), older: o.flights[q.Key]}
-	o.flights[q.Key] = f
+	f := &flight{began: time.Now(), background: q.Background, done: make(chan struct{}), late: ctx.Done()}
+	r := o.flights[q.Key]
+	if r == nil {
+		r = new(air)
+		o.flights[q.Key] = r
+	}
+	r.enter(f)
 	go func() {
 		defer cancel()
 		_ = roomy(0)
@@ -112,31 +157,37 @@ func (f *flight) sure() bool {
 	return f.answer != nil && !(is && e.Doubted)
 }
 
-// land shares what f brought and remembers it.
+// land shares what f brought and remembers it, unless something younger was brought meanwhile. A flight that fails says
+// nothing about others: they may still be joined, and what they bring is remembered.
 func (o *over) land(q watchword.Query, f *flight, stranger bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	defer close(f.done)
-	if o.flights[q.Key] == f {
+	r := o.flights[q.Key]
+	if r.leave(f); r.youngest == nil {
 		delete(o.flights, q.Key)
-	}
-	for old := f.older; old != nil; old = old.older {
-		old.past = true
-	}
-	f.older = nil
-	if f.sure() && !f.answer.Active() && o.config.OnInactive != nil {
-		known, _ := o.active.GetIfPresent(q.Key)
-		if known != nil || !stranger || o.config.WasActive != nil && o.config.WasActive(q) {
-			o.config.OnInactive(q, f.answer)
-		}
 	}
 	if stranger {
 		o.budget.land(q.Peer, time.Now(), nothing(f.answer, f.err))
 	}
-	if f.past || !f.sure() {
+	if !f.sure() {
 		return
 	}
-	o.put(q.Key, f.answer)
+	known, _ := o.active.GetIfPresent(q.Key)
+	passed := r.passes(f.answer.AsOf())
+	switch {
+	case o.config.OnInactive == nil:
+	case f.answer.Active():
+		if passed && !r.brought.Active() { // of a stranger, it seemed
+			o.config.OnInactive(q, r.brought)
+		}
+	case known != nil || !stranger || o.config.WasActive != nil && o.config.WasActive(q):
+		o.config.OnInactive(q, f.answer)
+	}
+	if !passed {
+		r.brought = f.answer
+		o.put(q.Key, f.answer)
+	}
 }
 
 // nothing reports that a stranger's token turned out to be none, as far as anybody can tell: also where the server is

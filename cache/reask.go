@@ -177,7 +177,7 @@ func (o *over) settled(one *candidate) bool {
 func (o *over) early(one *candidate) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.flights[one.q.Key] != nil || o.settled(one) {
+	if o.flights[one.q.Key].free() != nil || o.settled(one) {
 		return
 	}
 	q := one.q

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -109,6 +110,7 @@ func (s *open) each(change func(i *cache.Item)) {
 type host struct {
 	*world
 	shared *cache.Shared
+	told   *[]bool // whether each answer was active that OnInactive was told of
 }
 
 // fleet runs f in a bubble of fake time, with n hosts that share a store and ask one server.
@@ -123,7 +125,7 @@ func fleet(t *testing.T, n int, f func(s *open, hosts []*host)) {
 		for range n {
 			all = append(all, newHost(t, store, as, cache.Asking{Secrets: [][]byte{secretA}, Issuers: map[string]string{"main": "x"}, Keep: time.Hour}))
 			one := all[len(all)-1]
-			go one.shared.Run(ctx, func(key watchword.Key) { one.cache.Forget(key) })
+			go one.shared.Run(ctx, one.cache.Distrust)
 		}
 		synctest.Wait()
 		f(store, all)
@@ -134,7 +136,9 @@ func fleet(t *testing.T, n int, f func(s *open, hosts []*host)) {
 
 func newHost(t *testing.T, s cache.Store, as *server, a cache.Asking) *host {
 	t.Helper()
-	m, err := cache.New(cache.Config{})
+	told := new([]bool)
+	hears := func(_ watchword.Query, a *watchword.Answer) { *told = append(*told, a.Active()) }
+	m, err := cache.New(cache.Config{OnInactive: hears, WasActive: func(watchword.Query) bool { return len(*told) > 0 }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +151,7 @@ func newHost(t *testing.T, s cache.Store, as *server, a cache.Asking) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &host{&world{t: t, server: as, cache: m, src: m.Over(src, time.Hour)}, shared}
+	return &host{&world{t: t, server: as, cache: m, src: m.Over(src, time.Hour)}, shared, told}
 }
 
 func (h *host) counted(r cache.SharedResult) uint64 { return h.shared.Stats().Results[r] }
@@ -369,7 +373,10 @@ func TestRefreshAheadAsksThroughTheStore(t *testing.T) {
 	})
 }
 
-// A host that learns that a token is no more tells the others, which forget it before their bound ends.
+// A host that learns that a token is no more tells the others, which forget it before their bound ends, and doubt what
+// else remembers it.
+//
+// Covers: T32 CAC-09
 func TestInactiveElsewhereIsForgottenHere(t *testing.T) {
 	fleet(t, 2, func(s *open, hosts []*host) {
 		changed := []func(cache.Digest){<-s.heard, <-s.heard}
@@ -392,6 +399,9 @@ func TestInactiveElsewhereIsForgottenHere(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(time.Millisecond)
 		hosts[1].check("t", minute, "inactive", 3)
+		if !slices.Equal(*hosts[1].told, []bool{true, false}) { // it was no stranger
+			t.Errorf("told of %v", *hosts[1].told)
+		}
 	})
 }
 
