@@ -16,6 +16,7 @@ const (
 	MinSecretBytes = 16
 	maxPublishers  = 4096 // remembered at once; nodes that are gone are forgotten first
 	silentBeats    = 15   // beats of ours after which a node that says nothing is gone
+	silentRounds   = 16   // proofs of each other node after which one that proves nothing more is left behind
 	batchBytes     = MaxRecordBytes / 2
 	recallBatch    = 512 // events applied, and made durable by the Sink, at once
 	sayAgain       = 10 * time.Second
@@ -89,7 +90,8 @@ type Fleet struct {
 	position string // after the last entry; only Run's goroutine
 	nodes    map[publisher]*node
 	covered  map[string]time.Time
-	beats    uint64 // of ours that were read
+	proofs   map[string]int // by issuer: how many were read
+	beats    uint64         // of ours that were read
 	ready    atomic.Pointer[string]
 
 	mu   sync.Mutex
@@ -99,9 +101,15 @@ type Fleet struct {
 // node is what we know of a publisher, by what we read of it.
 type node struct {
 	sequence uint64
-	beat     uint64               // f.beats when it was last read
-	through  map[string]time.Time // by issuer: its last proof
-	ahead    time.Duration        // by how much at least its clock is ahead of ours, by its last message
+	beat     uint64           // f.beats when it was last read
+	through  map[string]proof // by issuer: its last one
+	ahead    time.Duration    // by how much at least its clock is ahead of ours, by its last message
+}
+
+// proof is until when a node has proven coverage of an issuer, and how many proofs of that issuer were read until then.
+type proof struct {
+	until time.Time
+	count int
 }
 
 // NewFleet makes a Fleet. It opens nothing.
@@ -142,7 +150,7 @@ func NewFleet(c FleetConfig) (*Fleet, error) {
 		}
 		s.previous = append(s.previous, p)
 	}
-	f := &Fleet{c: c, seal: s, send: make(chan struct{}, 1), lapsed: map[string]string{}, nodes: map[publisher]*node{}, covered: map[string]time.Time{}, said: map[string]time.Time{}}
+	f := &Fleet{c: c, seal: s, send: make(chan struct{}, 1), lapsed: map[string]string{}, nodes: map[publisher]*node{}, covered: map[string]time.Time{}, proofs: map[string]int{}, said: map[string]time.Time{}}
 	f.send <- struct{}{}
 	_, _ = rand.Read(f.self[:]) // never fails (crypto/rand)
 	f.await("the bus has not been read yet")

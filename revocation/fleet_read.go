@@ -158,21 +158,41 @@ func (f *Fleet) prove(to Sink, r *record) {
 		return
 	}
 	if n.through == nil {
-		n.through = map[string]time.Time{}
+		n.through = map[string]proof{}
 	}
-	if through.After(n.through[r.issuer]) {
-		n.through[r.issuer] = through
+	if through.After(n.through[r.issuer].until) {
+		f.proofs[r.issuer]++
+		n.through[r.issuer] = proof{through, f.proofs[r.issuer]}
+		f.leaveBehind(to, r.issuer)
 	}
 	f.message("applied")
 	f.cover(to, r.issuer)
+}
+
+// leaveBehind lets go of nodes that are heard, but prove nothing more while others do: a balancer sends the feed
+// elsewhere. They would hold coverage back for as long as they live. What they were told is in the log by now, or they
+// have lapsed, and what they were not is told to others; nothing asked before that is extended.
+func (f *Fleet) leaveBehind(to Sink, issuer string) {
+	proving := 0
+	for _, n := range f.nodes {
+		if _, proves := n.through[issuer]; proves {
+			proving++
+		}
+	}
+	for _, n := range f.nodes {
+		if last, proves := n.through[issuer]; proves && f.proofs[issuer]-last.count > silentRounds*(proving-1) {
+			delete(n.through, issuer)
+			f.gap(to, issuer, GapSilent, "a node that proved coverage proves no more, and others do")
+		}
+	}
 }
 
 // cover tells the minimum over the nodes, where it moved.
 func (f *Fleet) cover(to Sink, issuer string) {
 	var least time.Time
 	for _, n := range f.nodes {
-		if t, proves := n.through[issuer]; proves && (least.IsZero() || t.Before(least)) {
-			least = t
+		if last, proves := n.through[issuer]; proves && (least.IsZero() || last.until.Before(least)) {
+			least = last.until
 		}
 	}
 	if !least.After(f.covered[issuer]) {

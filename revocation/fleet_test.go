@@ -297,6 +297,61 @@ func TestThrough(t *testing.T) {
 	})
 }
 
+// A node that is heard and proves nothing more holds coverage back, but not for ever while others prove: a balancer that
+// sends a feed elsewhere would end the coverage of the whole fleet. It is a gap, and the node may prove again. Nodes that
+// take turns, however unevenly, are not left behind; nor is the only one that ever proved.
+//
+// Covers: SIG-21
+func TestANodeThatProvesNoMoreIsLeftBehind(t *testing.T) {
+	bubble(t, func(t *testing.T, log *feedtest.Memory, a, b *station) {
+		last := map[*station]time.Time{}
+		prove := func(s *station) {
+			t.Helper()
+			time.Sleep(5 * time.Second)
+			last[s] = time.Now()
+			if err := s.Prove(t.Context(), "main", last[s]); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		gaps := 0
+		through := func(want time.Time) {
+			t.Helper()
+			if got := a.sink.Through("main"); !got.Equal(want) || a.gaps(revocation.GapSilent) != gaps || b.gaps(revocation.GapSilent) != gaps {
+				t.Fatalf("%v behind, %d and %d gaps; want %v, %d", time.Since(got), a.gaps(revocation.GapSilent), b.gaps(revocation.GapSilent), time.Since(want), gaps)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		for range 3 {
+			prove(b)
+			for range 16 {
+				prove(a)
+				through(last[b].Add(-time.Second)) // b stands, less the skew between hosts
+			}
+		}
+		gaps++
+		prove(a)
+		through(last[a])
+		prove(b)
+		prove(a)
+		through(last[b].Add(-time.Second)) // it proves again
+
+		time.Sleep(time.Hour) // a feed that is late is no gap: coverage stops
+		through(last[b].Add(-time.Second))
+		for range 16 {
+			prove(b)
+			through(last[a])
+		}
+		gaps++
+		prove(b) // a, which is the one that looks
+		through(last[b].Add(-time.Second))
+		for range 50 {
+			prove(b)
+			through(last[b].Add(-time.Second))
+		}
+	})
+}
+
 // Who is ready has everything in force that was durable when it began, whatever fails on the way.
 //
 // Covers: SIG-21
