@@ -82,11 +82,20 @@ func (r *running) asks(token string) (known bool) {
 }
 
 // A covering feed keeps tokens alive without a question. When it falls silent, they are asked about before their answers
-// are too old, the hottest first, at the configured rate and never above; and no answer outlives the bound.
+// are too old, the hottest first, at the configured rate and never above; and no answer outlives the bound. Where the
+// machine delivers the feed too slowly to keep a bound, it is tried with a longer one.
 func TestASilentFeedIsMetByAskingAtTheRate(t *testing.T) {
 	t.Parallel()
+	for bound := 4 * time.Second; !fallsSilent(t, bound); bound *= 2 {
+		if bound > time.Minute {
+			t.Fatal("an event takes half a minute to be delivered")
+		}
+	}
+}
+
+// fallsSilent reports that the feed kept the bound as long as it spoke: only then anything can be said of its silence.
+func fallsSilent(t *testing.T, bound time.Duration) bool {
 	const (
-		bound     = 4 * time.Second
 		perSecond = 20
 		burst     = perSecond / 10
 		tokens    = 120
@@ -116,6 +125,8 @@ admin: {listen: "127.0.0.1:0"}
 	var slowest time.Duration
 	silence, silent := make(chan struct{}), make(chan struct{})
 	spoken := make(chan struct{})
+	hush := sync.OnceFunc(func() { close(silence) })
+	defer hush()
 	go func() {
 		defer close(silent)
 		for n := 0; ; n++ {
@@ -165,12 +176,14 @@ admin: {listen: "127.0.0.1:0"}
 	for time.Since(remembered) < bound+bound/4 {
 		round(func(token string) { r.asks(token) })
 	}
-	close(silence)
+	n := len(asked.since(before))
+	hush()
 	<-silent
-	switch n := len(asked.since(before)); {
-	case slowest > bound/2:
-		t.Skipf("this machine took %v to deliver an event: nothing can be said of a feed that keeps a bound of %v", slowest, bound)
-	case n != tokens:
+	if slowest = max(slowest, time.Since(through)); slowest > bound/2 {
+		t.Logf("an event took %v to be delivered: nothing can be said of a feed that keeps a bound of %v", slowest, bound)
+		return false
+	}
+	if n != tokens {
 		t.Errorf("%d questions about %d tokens while the feed spoke", n, tokens)
 	}
 
@@ -178,7 +191,9 @@ admin: {listen: "127.0.0.1:0"}
 	early := through.Add(bound / 2)
 	start := len(asked.since(0))
 	known, unknown := 0, 0
-	for time.Since(through) < bound+2*time.Second {
+	counted := 0 // questions until every token had a hit since it was due: until then the hottest are not known
+	for time.Since(through) < bound+bound/2 {
+		due := time.Now().After(early)
 		round(func(token string) {
 			began := time.Now()
 			if !r.asks(token) {
@@ -194,20 +209,14 @@ admin: {listen: "127.0.0.1:0"}
 				t.Errorf("%s was accepted on evidence %v old", token, age)
 			}
 		})
+		if due && counted == 0 {
+			counted = len(asked.since(start))
+		}
 	}
 	all := asked.since(start)
 	within(t, all, early, perSecond, burst)
 	if len(all) < hot {
 		t.Fatalf("%d questions in %v", len(all), time.Since(early))
-	}
-	ahead := 0
-	for _, q := range all[:hot] {
-		if q.token >= name(tokens-hot) {
-			ahead++
-		}
-	}
-	if ahead < hot*3/4 {
-		t.Errorf("of the first %d questions %d were about hot tokens", hot, ahead)
 	}
 	soon := 0
 	for _, q := range all {
@@ -218,8 +227,29 @@ admin: {listen: "127.0.0.1:0"}
 	if soon == 0 || unknown == 0 {
 		t.Errorf("%d questions before the bound, %d decisions that nobody could make: nothing was put to the test", soon, unknown)
 	}
-	t.Logf("%d questions at %d a second in %v after the proof was half the bound old, %d of them before any answer was too old; of the first %d, %d about the %d hot tokens; %d decisions known, %d not",
-		len(all), perSecond, all[len(all)-1].at.Sub(early).Round(time.Millisecond), soon, hot, ahead, hot, known, unknown)
+	// From then on hot ones come first, but for a few: tokens that share a place in the table of hits lose theirs. One
+	// question may have been under way.
+	left := hot
+	for _, q := range all[:counted] {
+		if q.token >= name(tokens-hot) {
+			left--
+		}
+	}
+	cold := 0
+	for _, q := range all[min(counted+1, soon):soon] {
+		switch {
+		case q.token >= name(tokens-hot):
+			left--
+		case left > hot/4:
+			cold++
+		}
+	}
+	if cold > 2 {
+		t.Errorf("%d cold tokens were asked about before three quarters of the hot ones", cold)
+	}
+	t.Logf("%d questions at %d a second in %v after the proof was half the bound old, %d of them before any answer was too old; %d cold ones before three quarters of %d hot; %d decisions known, %d not",
+		len(all), perSecond, all[len(all)-1].at.Sub(early).Round(time.Millisecond), soon, cold, hot, known, unknown)
+	return true
 }
 
 // An event that questions every remembered token: whoever comes is told to come again until its turn, and the server
