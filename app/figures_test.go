@@ -74,7 +74,7 @@ func figures(t *testing.T, bound time.Duration, change func(*Issuer), f func(t *
 	}
 	synctest.Test(t, func(t *testing.T) {
 		as := &asked{took: 20 * time.Millisecond, began: time.Now(), seconds: map[int]int{}}
-		source, p, err := is.protect(as, storm{}, nil)
+		source, p, err := is.protect(as, nil, storm{}, nil)
 		check(t, err)
 		m, err := cache.New(c.Cache.config())
 		check(t, err)

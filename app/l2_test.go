@@ -189,7 +189,7 @@ func TestSignaturesHideNoStorm(t *testing.T) {
 	if err := keys.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	protected, p, err := is.protect(asks, storm{}, quiet)
+	protected, p, err := is.protect(asks, asks.Held, storm{}, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/watchword-dev/watchword"
 	"github.com/watchword-dev/watchword/issuer"
@@ -18,10 +19,12 @@ type protection struct {
 // protect builds the order in which what protects one authorization server stands before its client: the storm, the
 // guard. The guard is next to the client, for only what leaves us needs a turn. The storm sees everything that the server
 // says, and nothing else: what a signature or a shared store says is no sign of its health.
-func (is *Issuer) protect(asks watchword.Source, knows storm, logger *slog.Logger) (watchword.Source, protection, error) {
+func (is *Issuer) protect(asks watchword.Source, held func() time.Duration, knows storm, logger *slog.Logger) (watchword.Source, protection, error) {
 	var p protection
 	var err error
-	if p.guard, err = guard.Over(asks, is.guarded()); err != nil {
+	guarded := is.guarded()
+	guarded.Held = held
+	if p.guard, err = guard.Over(asks, guarded); err != nil {
 		return nil, p, err
 	}
 	p.storm, err = issuer.NewStorm(p.guard, is.stormy(knows, logger))

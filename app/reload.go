@@ -180,7 +180,7 @@ func (c *Config) rehearse(r *reader) {
 			_, err = c.Issuers[i].chain(one, keys)
 		}
 		if err == nil {
-			_, _, err = c.Issuers[i].protect(one, storm{}, quiet)
+			_, _, err = c.Issuers[i].protect(one, one.Held, storm{}, quiet)
 		}
 		note(fmt.Sprintf("issuers[%d]", i), err)
 		if err == nil {
@@ -262,6 +262,6 @@ func (a *App) client(is *Issuer, logger *slog.Logger) (*client, error) {
 	if next.Client, next.keys, err = is.connect(c, a.metrics.KeysFetched(is.Name, is.JWT.KeysMaxAge), logger); err != nil {
 		return next, err
 	}
-	next.source, next.protection, err = is.protect(next.Client, storm{a.canaryOf(is.Name), a.recent.explained(is.Name, is.Storm.AtLeast)}, logger)
+	next.source, next.protection, err = is.protect(next.Client, next.Held, storm{a.canaryOf(is.Name), a.recent.explained(is.Name, is.Storm.AtLeast)}, logger)
 	return next, err
 }

@@ -36,7 +36,7 @@ func (c *Client) Introspect(ctx context.Context, q watchword.Query) (*watchword.
 // may finds whether and where the server may be asked about q now.
 func (c *Client) may(q *watchword.Query) (*target, error) {
 	t := c.target.Load()
-	switch left := c.held(); {
+	switch left := c.Held(); {
 	case q.Issuer != c.config.Name:
 		return nil, c.fail(watchword.ConfigError, errors.New("a question for another issuer"))
 	case t == nil && c.config.IntrospectionEndpoint == NoIntrospection:

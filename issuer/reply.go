@@ -97,8 +97,8 @@ func (c *Client) holdUntil(until time.Time) {
 	}
 }
 
-// held is how long the server still wants to be left alone.
-func (c *Client) held() time.Duration {
+// Held is how long the server still wants to be left alone, by its Retry-After.
+func (c *Client) Held() time.Duration {
 	if until := c.hold.Load(); until != nil {
 		return min(max(0, time.Until(*until)), maxRetryAfter)
 	}

@@ -34,7 +34,7 @@ func newIssuersCollector(read func() []IssuerStats) *issuersCollector {
 		waiting:  desc("watchword_guard_waiting", "Questions that wait for a turn."),
 		retries:  desc("watchword_guard_retries_total", "Questions asked once more after a failure, within guard.retry_budget."),
 		hedges:   desc("watchword_guard_hedges_total", "Questions asked a second time because the first took long (guard.hedge_after)."),
-		refused:  desc("watchword_guard_refused_total", "Questions not asked, by the gate that refused: breaker, background (a refresh gave way), rate, in_flight.", "gate"),
+		refused:  desc("watchword_guard_refused_total", "Questions not asked, by the gate that refused: retry_after (it said when to come back), breaker, background (a refresh gave way), rate, in_flight.", "gate"),
 		raging:   desc("watchword_storm", "1 while inactive answers are doubted: many known tokens turned at once, and no revocation explains it."),
 		doubted:  desc("watchword_storm_doubted_total", "Inactive answers that were not believed."),
 		storms:   desc("watchword_storms_total", "How often that began."),

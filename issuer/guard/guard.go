@@ -31,6 +31,10 @@ type Config struct {
 	Rate        int           // questions a second, and as many at once; zero: DefaultRate
 	Breaker     Breaker
 	HedgeAfter  time.Duration // ask a second time if nobody answered until then; zero: never
+
+	// Held is how long the server still wants to be left alone, by its own word (Retry-After). It must not block. Nil: it
+	// never says.
+	Held func() time.Duration
 }
 
 // Breaker stops asking a server that does not answer.
@@ -53,7 +57,8 @@ type Gate uint8
 
 // The gates, in the order in which a question meets them.
 const (
-	GateBreaker    Gate = iota // the server does not answer
+	GateRetryAfter Gate = iota // the server said when to come back
+	GateBreaker                // it does not answer
 	GateBackground             // nobody waits for it, and others want its place
 	GateRate                   // the rate was spent until it was too late
 	GateInFlight               // too many were in the air until it was too late
@@ -61,10 +66,14 @@ const (
 )
 
 // String returns the label of g.
-func (g Gate) String() string { return [gates]string{"breaker", "background", "rate", "in_flight"}[g] }
+func (g Gate) String() string {
+	return [gates]string{"retry_after", "breaker", "background", "rate", "in_flight"}[g]
+}
 
 // Gates lists every Gate in order.
-func Gates() []Gate { return []Gate{GateBreaker, GateBackground, GateRate, GateInFlight} }
+func Gates() []Gate {
+	return []Gate{GateRetryAfter, GateBreaker, GateBackground, GateRate, GateInFlight}
+}
 
 // State is the breaker's. Its String is a metric label.
 type State uint8
@@ -89,7 +98,7 @@ type Stats struct {
 
 // Guard is a Source over that of one authorization server. Make it with Over. Safe for concurrent use.
 //
-// A question meets, in this order: the time that it has; a look at the breaker, so that nobody waits in vain; its turn
+// A question meets, in this order: the time that it has; a look at Held and the breaker, so that nobody waits in vain; its turn
 // under the rate and the limit of questions in the air; the breaker; the server. A failure goes back to the look, if
 // retries, their budget and the time allow. What is refused here is an *Error{Unavailable} with RetryAfter.
 type Guard struct {
@@ -110,6 +119,9 @@ func Over(next watchword.Source, c Config) (*Guard, error) {
 		return nil, err
 	}
 	c.setDefaults()
+	if c.Held == nil {
+		c.Held = func() time.Duration { return 0 }
+	}
 	g := &Guard{next: next, config: c, budget: budget{share: c.RetryBudget, left: 1}}
 	g.turns = newTurnstile(c)
 	g.breaker = circuitbreaker.NewBuilder[any]().
@@ -172,6 +184,9 @@ func (g *Guard) Introspect(ctx context.Context, q watchword.Query) (*watchword.A
 
 // once takes one turn. A first question that is asked earns a share of a retry.
 func (g *Guard) once(ctx context.Context, q *watchword.Query, last time.Time, first bool) (*watchword.Answer, error) {
+	if left := g.config.Held(); left > 0 {
+		return nil, g.refuse(q, GateRetryAfter, left)
+	}
 	if left := g.breaker.RemainingDelay(); left > 0 {
 		return nil, g.refuse(q, GateBreaker, left)
 	}
@@ -181,6 +196,10 @@ func (g *Guard) once(ctx context.Context, q *watchword.Query, last time.Time, fi
 	}
 	if turn == nil {
 		return nil, g.refuse(q, gate, time.Second)
+	}
+	if left := g.config.Held(); left > 0 { // said while this waited: the turn goes on, and with it the whole line
+		turn.giveBack()
+		return nil, g.refuse(q, GateRetryAfter, left)
 	}
 	state := g.generation.Load()
 	if !g.breaker.TryAcquirePermit() {
@@ -256,6 +275,7 @@ func (g *Guard) refuse(q *watchword.Query, gate Gate, after time.Duration) error
 }
 
 var causes = [gates]error{
+	GateRetryAfter: errors.New("not asked: it asked not to be asked before Retry-After"),
 	GateBreaker:    errors.New("not asked: it does not answer, and is left alone for a while"),
 	GateBackground: errors.New("not asked: others wait, and nobody waits for this"),
 	GateRate:       errors.New("not asked: its rate (guard.rate) is spent"),

@@ -130,6 +130,57 @@ func TestRetryAfterIsNotRetried(t *testing.T) {
 	})
 }
 
+// A server that said when to come back is not asked before, and nobody waits for a turn to learn that, nor is told
+// another time: also not who stood in the line when it said so.
+//
+// Covers: INT-20
+func TestNobodyWaitsForATurnUntilRetryAfterIsOver(t *testing.T) {
+	var until atomic.Pointer[time.Time]
+	held := func() time.Duration {
+		if end := until.Load(); end != nil {
+			return time.Until(*end)
+		}
+		return 0
+	}
+	in(t, guard.Config{Rate: 10, Timeout: 10 * time.Second, Held: held}, func(t *testing.T, s *server, g *guard.Guard) {
+		began := time.Now()
+		end := began.Add(30500 * time.Millisecond)
+		s.set(func(_ context.Context, n int64) error {
+			if n < 10 {
+				return nil
+			}
+			until.Store(&end)
+			return &watchword.Error{Failure: watchword.Unavailable, Issuer: "main", RetryAfter: time.Until(end)}
+		})
+		var wait sync.WaitGroup
+		for range 60 {
+			wait.Go(func() {
+				err := ask(t, g, "")
+				if e, ok := errors.AsType[*watchword.Error](err); err != nil && (!ok || e.RetryAfter != time.Until(end)) {
+					t.Errorf("%v after %v; want what the server said", err, time.Since(began))
+				}
+			})
+		}
+		wait.Wait()
+		if waited := time.Since(began); waited > 200*time.Millisecond {
+			t.Errorf("the last learnt after %v that nobody is to be asked", waited)
+		}
+		for range 60 {
+			if err := ask(t, g, ""); !errors.Is(err, watchword.Unavailable) {
+				t.Error(err)
+			}
+		}
+		if st := g.Stats(); s.calls.Load() != 10 || st.Refused[guard.GateRetryAfter] != 110 || st.Breaker != guard.Closed {
+			t.Errorf("%d calls, %+v; want ten, and 110 refused by what it said", s.calls.Load(), st)
+		}
+		s.set(nil)
+		time.Sleep(time.Until(end))
+		if err := ask(t, g, ""); err != nil {
+			t.Errorf("when it is over: %v", err)
+		}
+	})
+}
+
 // A first try that used most of the time is the last.
 func TestNoRetryAtTheEnd(t *testing.T) {
 	in(t, guard.Config{Timeout: time.Second, Retries: 5, RetryBudget: 1}, func(t *testing.T, s *server, g *guard.Guard) {
