@@ -245,6 +245,27 @@ func TestCAU03PostTriesTheOtherSecretOnceAndShowsNothing(t *testing.T) {
 	}
 }
 
+// Covers: INT-20
+func TestINT20PostKeepsRetryAfter(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{429, 503} {
+		s := serve(t, status(code, "Retry-After", "30"))
+		c := client(t, s.URL)
+		if got, _, err := c.Post(t.Context(), s.URL+"/token", url.Values{"grant_type": {"client_credentials"}}); err != nil || got != code {
+			t.Errorf("%d, %v; want %d", got, err, code)
+		}
+		for range 3 {
+			_, _, err := c.Post(t.Context(), s.URL+"/token", url.Values{"grant_type": {"client_credentials"}})
+			if e := wanted(t, nil, err, watchword.Unavailable); e.RetryAfter <= 0 || e.RetryAfter > 30*time.Second {
+				t.Errorf("status %d, while kept: %v", code, e.RetryAfter)
+			}
+		}
+		if n := len(s.questions()); n != 1 {
+			t.Errorf("status %d: asked %d times although it asked to wait", code, n)
+		}
+	}
+}
+
 // What a canary shows to be untrue: introspection that lags longer than settle (A1), and a token that is accepted
 // beyond both bounds though the server knows better (A4, A5).
 func TestCanaryTellsWhatIsUntrue(t *testing.T) {

@@ -46,11 +46,15 @@ func (c *Client) may(q *watchword.Query) (*target, error) {
 	case q.Credential != nil && c.config.Auth.method == "tls_client_auth":
 		return nil, c.fail(watchword.ConfigError, errors.New("a caller's own credential cannot go where our certificate vouches: use another client_auth method"))
 	case left > 0:
-		err := c.fail(watchword.Unavailable, errors.New("it asked not to be asked before Retry-After"))
-		err.RetryAfter = left
-		return nil, err
+		return nil, c.tooSoon(left)
 	}
 	return t, nil
+}
+
+func (c *Client) tooSoon(left time.Duration) *watchword.Error {
+	err := c.fail(watchword.Unavailable, errors.New("it asked not to be asked before Retry-After"))
+	err.RetryAfter = left
+	return err
 }
 
 func outcome(a *watchword.Answer, err error) string {

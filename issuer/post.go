@@ -14,12 +14,16 @@ import (
 
 // Post sends a form to one of the server's endpoints (its token or revocation endpoint), authenticated by Config.Auth
 // as a question is, within Config.Timeout. It returns the status and the body, at most watchword.MaxClaimsBytes of a 200
-// and 4 KiB of anything else. Redirects are not followed. After a 401 it tries once more with what is live then. Errors
-// are *watchword.Error and hold nothing of the form or of the answer.
+// and 4 KiB of anything else. Redirects are not followed. After a 401 it tries once more with what is live then, and
+// before a Retry-After that came with an earlier answer is over it sends nothing. Errors are
+// *watchword.Error and hold nothing of the form or of the answer.
 func (c *Client) Post(ctx context.Context, where string, form url.Values) (status int, body []byte, err error) {
 	at, err := endpoint(where)
 	if err != nil {
 		return 0, nil, c.fail(watchword.ConfigError, err)
+	}
+	if left := c.Held(); left > 0 {
+		return 0, nil, c.tooSoon(left)
 	}
 	within, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
@@ -39,6 +43,9 @@ func (c *Client) Post(ctx context.Context, where string, form url.Values) (statu
 	}
 	if r.status == http.StatusOK {
 		c.keys.accepted(cred)
+	}
+	if r.status == http.StatusTooManyRequests || r.status >= 500 {
+		c.heed(r)
 	}
 	if r.large {
 		return 0, nil, c.fail(watchword.ProtocolError, fmt.Errorf("%s: the answer is longer than %d bytes", t.name, watchword.MaxClaimsBytes))

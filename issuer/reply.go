@@ -80,12 +80,22 @@ func (c *Client) read(ctx context.Context, t *target, q *watchword.Query, r repl
 // credential was asked too often with, the others go on.
 func (c *Client) unavailable(t *target, q *watchword.Query, r reply) error {
 	err := c.fail(watchword.Unavailable, fmt.Errorf("%s: status %d", t.name, r.status))
-	now := time.Now()
-	err.RetryAfter = retryAfter(r.header, now)
-	if err.RetryAfter > 0 && (q.Credential == nil || r.status != http.StatusTooManyRequests) {
-		c.holdUntil(now.Add(err.RetryAfter))
+	if q.Credential != nil && r.status == http.StatusTooManyRequests {
+		err.RetryAfter = retryAfter(r.header, time.Now())
+		return err
 	}
+	err.RetryAfter = c.heed(r)
 	return err
+}
+
+// heed keeps what a refusal says of when to come back, and returns it; zero: nothing.
+func (c *Client) heed(r reply) time.Duration {
+	now := time.Now()
+	wait := retryAfter(r.header, now)
+	if wait > 0 {
+		c.holdUntil(now.Add(wait))
+	}
+	return wait
 }
 
 func (c *Client) holdUntil(until time.Time) {
@@ -105,13 +115,16 @@ func (c *Client) Held() time.Duration {
 	return 0
 }
 
-// retryAfter is zero where the server said nothing that can be read.
+// retryAfter is zero where the server said nothing that can be read. A date is one of its own clock, which Date tells.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	v := strings.TrimSpace(h.Get("Retry-After"))
 	if n, ok := deltaSeconds(v); ok {
 		return min(n, maxRetryAfter)
 	}
 	if at, err := http.ParseTime(v); err == nil {
+		if date, err := http.ParseTime(h.Get("Date")); err == nil {
+			now = date
+		}
 		return min(max(0, at.Sub(now)), maxRetryAfter)
 	}
 	return 0

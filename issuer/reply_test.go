@@ -251,6 +251,18 @@ func TestINT20RetryAfterIsKept(t *testing.T) {
 	}
 }
 
+// A date is read by the clock of the server that wrote it, where that shows: by ours it may be over, or far away.
+func TestINT20RetryAfterDatesAreReadByTheServersClock(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for off, date := range map[time.Duration]string{-time.Hour: "Tue, 24 Nov 2026 11:00:09 GMT", 50 * time.Second: "Tue, 24 Nov 2026 12:00:59 GMT"} {
+		h := http.Header{"Retry-After": {date}, "Date": {now.Add(off).Format(http.TimeFormat)}}
+		if got := retryAfter(h, now); got != 9*time.Second {
+			t.Errorf("a clock that is off by %v: %v, want 9s", off, got)
+		}
+	}
+}
+
 func TestINT20RetryAfterThatIsOverOrUnreadableHoldsNothing(t *testing.T) {
 	t.Parallel()
 	for _, v := range []string{"", "0", "-1", "soon", "1.5", "Mon, 02 Jan 2006 15:04:05 GMT"} {

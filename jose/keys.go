@@ -19,6 +19,7 @@ const DefaultKeysMaxAge = 10 * time.Minute
 const (
 	fetchTimeout = 10 * time.Second // one look at the key set
 	refetchAfter = 10 * time.Second // a younger set is not fetched again for a key that it lacks
+	longestHold  = time.Minute      // that a server can ask for after a failure
 	absentFor    = 30 * time.Second // a kid that a fresh set lacked causes no fetch
 	maxAbsent    = 1024             // kids remembered as absent
 )
@@ -137,7 +138,11 @@ func (k *Keys) fetch(f *fetching) {
 		}
 		k.failures, k.cause, k.hold = 0, nil, time.Time{}
 	} else {
-		k.cause, k.hold = err, time.Now().Add(min(time.Second<<min(k.failures, 6), refetchAfter))
+		pause := min(time.Second<<min(k.failures, 6), refetchAfter)
+		if e, is := errors.AsType[*watchword.Error](err); is { // the server said when to come back (RFC 9110 §10.2.3)
+			pause = max(pause, min(e.RetryAfter, longestHold))
+		}
+		k.cause, k.hold = err, time.Now().Add(pause)
 		k.failures++
 	}
 	again := k.hold

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/watchword-dev/watchword"
 )
 
 // published is a key set that a test changes, and a count of how often it was fetched.
@@ -205,6 +207,31 @@ func TestJWT11AWithdrawnKeyEndsWithinTheBound(t *testing.T) {
 				t.Errorf("%s: after the keys came back: %v", what, err)
 			}
 			stop()
+		})
+	}
+}
+
+// A server that says when to come back is not asked for its keys before, whatever strangers send, for at most a minute.
+//
+// Covers: INT-20
+func TestINT20RetryAfterHoldsFetches(t *testing.T) {
+	t.Parallel()
+	for said, kept := range map[time.Duration]time.Duration{30 * time.Second: 30 * time.Second, time.Hour: time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &published{err: &watchword.Error{Failure: watchword.Unavailable, RetryAfter: said}}
+			k := newKeys(t, p, 10*time.Minute)
+			for range kept / time.Second {
+				_, err := k.VerifySET(t.Context(), set("p256", "ES256", fmt.Sprint(time.Now())))
+				wantFault(t, err, KeysUnavailable)
+				time.Sleep(time.Second)
+			}
+			if p.count() != 1 {
+				t.Errorf("fetched %d times within the %v that it asked for", p.count(), said)
+			}
+			p.set(jwks(jwk("p256", "a")), nil)
+			if _, err := k.VerifySET(t.Context(), set("p256", "ES256", "a")); err != nil {
+				t.Errorf("when it is over: %v", err)
+			}
 		})
 	}
 }
