@@ -83,7 +83,11 @@ func TestWebhook(t *testing.T) {
 	good := sign(now, secret, body)
 	check(t, "signed", post(body, good), 204, f, "main webhook revalidate ann,,,,")
 	check(t, "replayed", post(body, good), 204, f, "")
-	check(t, "during a rotation", post(body, good+",v1="+strings.Repeat("ab", 32)), 204, f, "main webhook revalidate ann,,,,")
+	at, sum, _ := strings.Cut(good, ",")
+	for _, again := range []string{good + ",x=1", good + ",v1=" + strings.Repeat("ab", 32), sum + ", " + at, "v0=," + good} {
+		check(t, "replayed, and its header rewritten", post(body, again), 204, f, "")
+	}
+	check(t, "during a rotation", post(body, sign(now.Add(-time.Second), secret, body)+",v1="+strings.Repeat("ab", 32)), 204, f, "main webhook revalidate ann,,,,")
 	for what, signature := range map[string][]string{"none": nil, "two": {good, good}, "another secret": {sign(now, "another-secret-of-16", body)}, "old": {sign(now.Add(-6*time.Minute), secret, body)},
 		"early": {sign(now.Add(6*time.Minute), secret, body)}, "another body": {sign(now, secret, body+" ")}, "no hex": {"t=1,v1=zz"}, "no time": {strings.TrimPrefix(good, "t")}, "short": {fmt.Sprintf("t=%d,v1=ab", now.Unix())}} {
 		check(t, what, post(body, signature...), 401, f, "")
@@ -122,6 +126,16 @@ func TestSIG23GlobalTokenRevocation(t *testing.T) {
 	check(t, "unknown format", post("/all", `{"format":"made_up"}`), 400, f, "")
 	check(t, "untold", post("/all", `{"format":"email","email":"a@example.com"}`), 422, f, "")
 	check(t, "nobody", post("/all", `{"format":"complex"}`), 400, f, "")
+	told := signals()
+	told.Declared = append(told.Declared, "email")
+	byMail := open(t, Config{Publisher: f, Globals: []Global{{Path: "/all", Signals: told, Secrets: one(secret)}}})
+	mail := func(subject string) *httptest.ResponseRecorder {
+		return send(t, byMail, "/all", "application/json", `{"sub_id":`+subject+`}`, "Authorization", "Bearer "+secret)
+	}
+	check(t, "an address, which never denies", mail(`{"format":"email","email":"a@example.com"}`), 422, f, "")
+	check(t, "a user on a device that nobody can tell", mail(`{"format":"complex","user":`+ann+`,"device":{"format":"opaque","id":"d"}}`), 422, f, "")
+	check(t, "an address and a subject", mail(`{"format":"aliases","identifiers":[{"format":"email","email":"a@example.com"},`+ann+`]}`), 204, f,
+		"main global_token_revocation revalidate ,,,, + main global_token_revocation deny ann,,,, operator")
 	for _, header := range [][]string{nil, {"Authorization", "Bearer x"}, {"Authorization", "Basic " + secret}, {"Authorization", "Bearer " + secret, "Authorization", "Bearer " + secret}} {
 		w := send(t, d, "/all", "application/json", `{"sub_id":`+ann+`}`, header...)
 		check(t, fmt.Sprint(len(header)), w, 401, f, "")

@@ -70,6 +70,9 @@ func (g *global) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status, err = http.StatusBadRequest, errors.New("the format of sub_id is not known here")
 	case reading.Ignored != "":
 		status, err = http.StatusUnprocessableEntity, errors.New("no token tells such a subject: selector_claims could declare the claim that does")
+	case !slices.ContainsFunc(reading.Events, func(e revocation.Event) bool { return e.Effect == revocation.Deny }):
+		// Addresses never deny, nor what can be told in part only: 204 would say that tokens are dead which are asked about.
+		status, err = http.StatusUnprocessableEntity, errors.New("it names nobody for certain, so no token would end: name the user by iss_sub or opaque")
 	case !g.within(reading):
 		status, err = http.StatusForbidden, errors.New("it is a subject of another tenant")
 	}

@@ -62,7 +62,7 @@ type revocationRequest struct {
 	peer          string
 	token         watchword.Token
 	hint          string
-	clients       []string // by which names the caller may go; nil: it names itself in no way that we can read
+	clients       []string // by which names the caller may go: those that the server looks at; nil: none that we can read
 }
 
 // ServeHTTP revokes one token (RFC 7009 §2.1).
@@ -160,17 +160,41 @@ func (v *revoke) read(r *http.Request) (*revocationRequest, *revocation.Refusal)
 	case len(header) == 1 && (form.Has("client_secret") || form.Has("client_assertion")):
 		return bad("two ways to authenticate")
 	}
-	if len(header) == 1 {
+	id := form.Get("client_id")
+	switch {
+	case len(header) == 1:
 		q.authorization = header[0]
 		q.clients = basicNames(header[0])
-	}
-	if id := form.Get("client_id"); id != "" {
-		if len(q.clients) > 0 && !slices.Contains(q.clients, id) {
-			return bad("two clients are named")
-		}
+	case form.Has("client_assertion"):
+		q.clients = assertionNames(form.Get("client_assertion"))
+	case id != "":
 		q.clients = []string{id}
 	}
+	if id != "" && len(q.clients) > 0 && !slices.Contains(q.clients, id) {
+		return bad("two clients are named")
+	}
 	return q, nil
+}
+
+// assertionNames is whom an assertion is about (RFC 7523 §3), whose signature the server looks at. A client_id beside it
+// proves nothing.
+func assertionNames(assertion string) []string {
+	parts := strings.Split(assertion, ".")
+	if len(parts) != 3 {
+		return nil
+	}
+	b, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return nil
+	}
+	claims, err := watchword.ParseClaims(b)
+	if err != nil {
+		return nil
+	}
+	if sub, ok := claims.Text("sub"); ok && sub != "" {
+		return []string{sub}
+	}
+	return nil
 }
 
 // basicNames are the names that HTTP Basic may mean: as it is written, and form-decoded (RFC 6749 §2.3.1).

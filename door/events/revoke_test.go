@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -99,6 +100,13 @@ func TestPXY08RevocationsPassThrough(t *testing.T) {
 	}
 	check(t, "its own, in the body", post("access", "", "client_id", "app", "client_secret", "canary-password"), 200, f, "main revoke deny token a")
 	check(t, "a public client's", post("access", "", "client_id", "app"), 200, f, "main revoke deny token a")
+	assertion := func(sub string) string {
+		return "e30." + base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"x","sub":"`+sub+`"}`)) + ".c2ln"
+	}
+	check(t, "its own, by an assertion", post("access", "", "client_assertion", assertion("app")), 200, f, "main revoke deny token a")
+	check(t, "by an assertion that nobody can read", post("access", "", "client_assertion", "a.b.c", "client_id", "app"), 200, f, "main revoke revalidate token a")
+	bearer := send(t, d, "/revoke", formType, "token=canary-access&client_id=app", "Authorization", "Bearer canary-password")
+	check(t, "who says that it is app, and shows something else", bearer, 200, f, "main revoke revalidate token a")
 	check(t, "somebody else's: only asked again", post("others", "app"), 200, f, "main revoke revalidate token o")
 	check(t, "a refresh token", post("refresh", "app"), 200, f, "main revoke deny token r + main revoke revalidate ann,app,,,")
 	check(t, "by its hint", post("access", "app", "token_type_hint", "refresh_token"), 200, f, "main revoke deny token a + main revoke revalidate ann,app,,,")
@@ -145,15 +153,16 @@ func TestPXY08RevocationsPassThrough(t *testing.T) {
 		<-seen
 	}
 	for what, w := range map[string]*httptest.ResponseRecorder{
-		"no token":           post("", "app", "token", "canary-x"),
-		"two secrets":        post("access", "app", "client_secret", "canary-password"),
-		"two clients":        post("access", "app", "client_id", "other"),
-		"a member twice":     post("access", "app", "client_id", "app", "client_id", "app"),
-		"JSON":               send(t, d, "/revoke", "application/json", `{"token":"canary-access"}`),
-		"a broken form":      send(t, d, "/revoke", formType, "token=%zz"),
-		"a token in the URL": send(t, d, "/revoke?token=canary-access", formType, "token=canary-access"),
-		"nothing":            send(t, d, "/revoke", formType, "token="),
-		"two headers":        send(t, d, "/revoke", formType, "token=canary-access", "Authorization", basic("a"), "Authorization", basic("b")),
+		"no token":            post("", "app", "token", "canary-x"),
+		"two secrets":         post("access", "app", "client_secret", "canary-password"),
+		"two clients":         post("access", "app", "client_id", "other"),
+		"another's assertion": post("access", "", "client_id", "app", "client_assertion", assertion("evil")),
+		"a member twice":      post("access", "app", "client_id", "app", "client_id", "app"),
+		"JSON":                send(t, d, "/revoke", "application/json", `{"token":"canary-access"}`),
+		"a broken form":       send(t, d, "/revoke", formType, "token=%zz"),
+		"a token in the URL":  send(t, d, "/revoke?token=canary-access", formType, "token=canary-access"),
+		"nothing":             send(t, d, "/revoke", formType, "token="),
+		"two headers":         send(t, d, "/revoke", formType, "token=canary-access", "Authorization", basic("a"), "Authorization", basic("b")),
 	} {
 		check(t, what, w, 400, f, "")
 	}
@@ -172,6 +181,16 @@ func FuzzBasicNames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, header string) {
 		if names := basicNames(header); len(names) > 2 {
 			t.Fatalf("%q: %q", header, names)
+		}
+	})
+}
+
+func FuzzAssertionNames(f *testing.F) {
+	f.Add("e30.eyJzdWIiOiJhcHAifQ.c2ln")
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, assertion string) {
+		if names := assertionNames(assertion); len(names) > 1 {
+			t.Fatalf("%q: %q", assertion, names)
 		}
 	})
 }

@@ -65,7 +65,8 @@ func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	now := time.Now()
-	if err := h.signed(r.Header[SignatureHeader], body, now); err != nil {
+	signed, err := h.signed(r.Header[SignatureHeader], body, now)
+	if err != nil {
 		h.refused(r.Context(), err)
 		http.Error(w, err.Error(), http.StatusUnauthorized)
 		return
@@ -80,8 +81,8 @@ func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	if reading.ID == "" && len(reading.Events) > 0 { // the same bytes signed at the same second are the same message
-		sum := sha256.Sum256([]byte(r.Header.Get(SignatureHeader)))
+	if reading.ID == "" && len(reading.Events) > 0 { // the same bytes signed at the same second are the same message, however the header is written
+		sum := sha256.Sum256(signed)
 		reading.ID = hex.EncodeToString(sum[:20])
 		reading.Events[0].ID = reading.ID
 	}
@@ -92,33 +93,32 @@ func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// signed checks the signature. Errors say nothing of it.
-func (h *webhook) signed(header []string, body []byte, now time.Time) error {
+// signed checks the signature and returns what it is over. Errors say nothing of it.
+func (h *webhook) signed(header []string, body []byte, now time.Time) ([]byte, error) {
 	if len(header) != 1 {
-		return errors.New(SignatureHeader + " is missing, or given twice")
+		return nil, errors.New(SignatureHeader + " is missing, or given twice")
 	}
 	at, sums, ok := signature(header[0])
 	if !ok {
-		return errors.New(SignatureHeader + " is not t=SECONDS,v1=HEX")
+		return nil, errors.New(SignatureHeader + " is not t=SECONDS,v1=HEX")
 	}
 	seconds, err := strconv.ParseInt(at, 10, 64)
 	if age := now.Sub(time.Unix(seconds, 0)).Abs(); err != nil || age > signatureWindow {
-		return errors.New(SignatureHeader + " is older or newer than 5 minutes: do the clocks agree?")
+		return nil, errors.New(SignatureHeader + " is older or newer than 5 minutes: do the clocks agree?")
 	}
-	good := false
+	text, good := append([]byte(at+"."), body...), false
 	for _, secret := range h.secrets {
 		mac := hmac.New(sha256.New, []byte(secret))
-		_, _ = mac.Write([]byte(at + ".")) // a hash never fails
-		_, _ = mac.Write(body)
+		_, _ = mac.Write(text) // a hash never fails
 		want := mac.Sum(nil)
 		for _, sum := range sums {
 			good = hmac.Equal(sum, want) || good
 		}
 	}
 	if !good {
-		return errors.New(SignatureHeader + " does not fit the body and any secret")
+		return nil, errors.New(SignatureHeader + " does not fit the body and any secret")
 	}
-	return nil
+	return text, nil
 }
 
 // signature reads the header's value: t once, v1 up to four times, in any order; other members are ignored.
