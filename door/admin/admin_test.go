@@ -146,6 +146,9 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 		`{"issuer":"main","sub":"a","effect":"kill"}`:                     "effect",
 		`{"issuer":"other","sub":"a","tenant":"x"}`:                       "selector_claims",
 		`{"issuer":"main","token":"` + strings.Repeat("x", 20_000) + `"}`: "longer",
+		`{"issuer":"main","token":"canary-token\n"}`:                      "no token has",
+		`{"issuer":"main","token":"Bearer canary-token"}`:                 "no token has",
+		`{"issuer":"main","token":"canary-tokén"}`:                        "no token has",
 		`{"issuer":"main","sub":"` + strings.Repeat("x", 2_000) + `"}`:    "longer",
 		`{"issuer":"main","why":"` + strings.Repeat("x", 70_000) + `"}`:   "longer",
 	} {

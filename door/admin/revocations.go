@@ -159,8 +159,11 @@ func (d *Door) take(e *revocation.Event, c watchword.Claims, name, value string)
 	}
 	switch name {
 	case "token":
-		if len(text) > watchword.MaxTokenBytes {
+		switch {
+		case len(text) > watchword.MaxTokenBytes:
 			return errors.New("token is longer than any token")
+		case strings.ContainsFunc(text, func(r rune) bool { return r < '!' || r > '~' }):
+			return errors.New("token holds a space, a line end or another character that no token has: nothing would be meant by it")
 		}
 		e.Token = d.config.TokenID(e.Issuer, watchword.Token(text))
 	case "jti":

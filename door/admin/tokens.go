@@ -129,8 +129,13 @@ func (m *Memory) says(issuer string, a *watchword.Answer, wanted map[string]stri
 			has = a.Session()
 		case "jti":
 			has, _ = a.Claims().Text("jti")
-		default:
-			has, _ = a.Claims().Text(m.Claims[issuer][name])
+		default: // as the ledger reads it: a number or boolean as it is written
+			claim := m.Claims[issuer][name]
+			if text, is := a.Claims().Text(claim); is {
+				has = text
+			} else if raw, _ := a.Claims().Get(claim); raw != "null" {
+				has = raw
+			}
 		}
 		if has != value {
 			return false

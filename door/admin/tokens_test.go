@@ -20,7 +20,7 @@ func desk(t *testing.T, k *kept, audit *bytes.Buffer) (http.Handler, map[watchwo
 	all := map[watchword.Key]*watchword.Answer{}
 	for key, body := range map[string]string{
 		"main token-ann": `{"active":true,"sub":"ann","client_id":"app","sid":"s1","org":"acme","jti":"j1","exp":4000000000}`,
-		"main token-bob": `{"active":true,"sub":"bob","client_id":"app","org":"evil"}`,
+		"main token-bob": `{"active":true,"sub":"bob","client_id":"app","org":"evil","run":7}`,
 		"other dead":     `{"active":false}`,
 	} {
 		issuer, token, _ := strings.Cut(key, " ")
@@ -45,7 +45,7 @@ func desk(t *testing.T, k *kept, audit *bytes.Buffer) (http.Handler, map[watchwo
 			}
 			return n
 		},
-		Claims: map[string]map[string]string{"main": {"tenant": "org"}},
+		Claims: map[string]map[string]string{"main": {"tenant": "org", "job": "run"}},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -70,12 +70,14 @@ func TestTokensAreFoundByWhatTheyAre(t *testing.T) {
 		`{"issuer":"main","client":"app","session":"s1"}`:   1,
 		`{"issuer":"main","jti":"j1"}`:                      1,
 		`{"issuer":"main","tenant":"evil"}`:                 1,
-		`{"issuer":"main","job":"7"}`:                       0,
+		`{"issuer":"main","job":"7"}`:                       1, // as the ledger reads it, which also voids it
+		`{"issuer":"main","job":"8"}`:                       0,
 		`{"issuer":"other","whole_issuer":true}`:            1,
 		`{"issuer":"main","sub":"ann","tenant":"evil"}`:     0,
 		`{"issuer":"main"}`:                                 -400,
 		`{"issuer":"main","sub":"ann","effect":"deny"}`:     -400,
 		`{"issuer":"main","sub":"ann","why":"curious"}`:     -400,
+		`{"issuer":"main","token":"token-ann "}`:            -400,
 		`{"issuer":"nobody","sub":"ann"}`:                   -400,
 		`{"issuer":"main","sub":"ann","token":"token-ann"}`: -400,
 	} {
