@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -83,7 +84,7 @@ func Check(ctx context.Context, c *Config, q Question, stderr io.Writer) ([]Verd
 func (c *Config) asked(q *Question) ([][]watchword.Route, error) {
 	request := q.Method != "" || q.Host != "" || q.Path != ""
 	if request && q.Policy != "" {
-		return nil, fmt.Errorf("a policy and a request are two questions: ask one")
+		return nil, errors.New("a policy and a request are two questions: ask one")
 	}
 	if q.Path != "" {
 		path, ok := door.Path(q.Path)
@@ -100,7 +101,10 @@ func (c *Config) asked(q *Question) ([][]watchword.Route, error) {
 		all = append(all, c.Policies[i].Policy)
 	}
 	if q.Policy != "" || len(all) == 0 {
-		all = append(all, c.judgement(nil, nil, nil).Callers...)
+		all = append(all, c.callers()...)
+	}
+	if len(all) == 0 {
+		return nil, errors.New("there is nothing to judge by: the configuration has no policies, and no callers of the introspection door")
 	}
 	var names []string
 	var routes [][]watchword.Route

@@ -251,17 +251,21 @@ func (a *App) decideBy(p *parts) error {
 
 // judgement is the configuration of the Verifier.
 func (c *Config) judgement(source watchword.Source, issuers []watchword.Issuer, observers []watchword.Observer) watchword.Config {
-	j := watchword.Config{Source: source, Issuers: issuers, Routes: c.Policies, Observers: observers, Chance: weak.Float64}
+	callers := append(append(c.callers(), c.revokers()...), c.canaryPolicies()...)
+	return watchword.Config{Source: source, Issuers: issuers, Routes: c.Policies, Callers: callers, Observers: observers, Chance: weak.Float64}
+}
+
+// callers are the policies of the introspection door.
+func (c *Config) callers() (all []watchword.Policy) {
 	if d := c.Introspection; d != nil {
 		for i := range d.Callers {
-			j.Callers = append(j.Callers, d.Callers[i].Policy)
+			all = append(all, d.Callers[i].Policy)
 		}
 		if d.Forward {
-			j.Callers = append(j.Callers, watchword.Policy{Name: forwardPolicy, Freshness: c.Freshness, Relay: true})
+			all = append(all, watchword.Policy{Name: forwardPolicy, Freshness: c.Freshness, Relay: true})
 		}
 	}
-	j.Callers = append(append(j.Callers, c.revokers()...), c.canaryPolicies()...)
-	return j
+	return all
 }
 
 // forwardPolicy is the policy of callers whose own credentials go to the AS, in metrics and logs.

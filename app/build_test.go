@@ -156,6 +156,39 @@ func TestHangupReloads(t *testing.T) {
 	r.wants("door", "live-token", 200, `"sub":"ann"`)
 }
 
+// The policies by which the revoke door and a canary ask are in no file, so nobody is told what they say.
+func TestCheckGoesByWhatIsWritten(t *testing.T) {
+	t.Parallel()
+	as := newServer(t, "live-token")
+	dir := t.TempDir()
+	write(t, dir, "as-secret", "one")
+	c, err := Parse(write(t, dir, "w.yaml", fmt.Sprintf(`
+issuers:
+  - name: main
+    issuer: %[1]s
+    revocation_endpoint: %[1]s/revoke
+    client_auth: {method: client_secret_basic, client_id: rs, client_secret: {file: as-secret}}
+canary: [{issuer: main, client_auth: {method: client_secret_basic, client_id: c, client_secret: {file: as-secret}}, token_endpoint: %[1]s/token}]
+doors:
+  introspection: {listen: "127.0.0.1:0", callers: [{name: orders, bearer: {file: as-secret}}]}
+  events: {listen: "127.0.0.1:0", revoke: [{issuer: main, path: /revoke}]}
+`, as.URL)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdicts, err := Check(t.Context(), c, Question{Token: "live-token"}, io.Discard)
+	if err != nil || len(verdicts) != 1 || verdicts[0].Policy != "orders" || verdicts[0].Decision.Reason != watchword.OK {
+		t.Errorf("%+v, %v", verdicts, err)
+	}
+	if _, err := Check(t.Context(), c, Question{Token: "live-token", Policy: "none"}, io.Discard); err == nil || !strings.HasSuffix(err.Error(), "there are: orders") {
+		t.Errorf("%v", err)
+	}
+	c.Introspection = nil
+	if _, err := Check(t.Context(), c, Question{Token: "live-token"}, io.Discard); err == nil || !strings.Contains(err.Error(), "nothing to judge by") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestCheckExplains(t *testing.T) {
 	t.Parallel()
 	as := newServer(t, "live-token")
