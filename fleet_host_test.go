@@ -307,7 +307,7 @@ func (k *link) Append(ctx context.Context, body []byte) error {
 }
 
 // Read implements revocation.Log: late, twice, or not at all.
-func (k *link) Read(ctx context.Context, from string, each func(revocation.Entry) error, gap func(why string)) error {
+func (k *link) Read(ctx context.Context, from string, each func(revocation.Entry) error, gap func(why string), failed func(err error)) error {
 	return k.Memory.Read(ctx, from, func(e revocation.Entry) error {
 		for k.isCut() && ctx.Err() == nil {
 			time.Sleep(500 * time.Millisecond)
@@ -322,7 +322,7 @@ func (k *link) Read(ctx context.Context, from string, each func(revocation.Entry
 			_ = each(e)
 		}
 		return each(e)
-	}, gap)
+	}, gap, failed)
 }
 
 // Keep implements revocation.Log.

@@ -169,7 +169,7 @@ func TestBusKafkaFailover(t *testing.T) {
 			}
 			go func() {
 				defer close(reading)
-				_ = plain.Read(ctx, "", func(revocation.Entry) error { seen.Add(1); return nil }, func(why string) { found <- why })
+				_ = plain.Read(ctx, "", func(revocation.Entry) error { seen.Add(1); return nil }, func(why string) { found <- why }, func(error) {})
 			}()
 			t.Cleanup(func() { cancel(); <-reading; _ = plain.Close() })
 			reads(1)

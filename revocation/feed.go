@@ -61,8 +61,8 @@ type Log interface {
 	// as they come, until ctx ends or each fails. It reconnects by itself. Where continuity with from, or across a
 	// reconnect, cannot be shown (the log was truncated past it, or is another one than before: replication id, stream
 	// creation, partition count), gap is called before the next message, and the log may then be read from its oldest
-	// message again.
-	Read(ctx context.Context, from string, each func(Entry) error, gap func(why string)) error
+	// message again. failed is told why reading does not go on, before it is tried again.
+	Read(ctx context.Context, from string, each func(Entry) error, gap func(why string), failed func(err error)) error
 
 	// Keep stores body under key for at least until, replacing what was there; nil: durable.
 	Keep(ctx context.Context, key string, body []byte, until time.Time) error

@@ -18,7 +18,8 @@ const (
 	silentBeats    = 15   // beats of ours after which a node that says nothing is gone
 	silentRounds   = 16   // proofs of each other node after which one that proves nothing more is left behind
 	batchBytes     = MaxRecordBytes / 2
-	recallBatch    = 512 // events applied, and made durable by the Sink, at once
+	maxOwed        = 1024 // events that the bus did not take, and that are tried again
+	recallBatch    = 512  // events applied, and made durable by the Sink, at once
 	sayAgain       = 10 * time.Second
 )
 
@@ -95,6 +96,7 @@ type Fleet struct {
 	ready    atomic.Pointer[string]
 
 	mu   sync.Mutex
+	owed []Event              // in force here, and not known to be durable in the log and beside it; at most maxOwed
 	said map[string]time.Time // warnings, each a text of this file
 }
 
@@ -183,7 +185,7 @@ func (f *Fleet) Run(ctx context.Context, to Sink) error {
 			f.read(ctx, to, e.Body)
 			f.position = e.Position
 			return nil
-		}, func(why string) { f.gap(to, "", GapLog, why) })
+		}, func(why string) { f.gap(to, "", GapLog, why) }, func(err error) { f.warn("the bus cannot be read", err) })
 	})
 	return ctx.Err()
 }
@@ -223,7 +225,9 @@ func (f *Fleet) beat(ctx context.Context) {
 		if err != nil && !failed && ctx.Err() == nil {
 			f.warn("the bus takes nothing", err)
 		}
-		failed = err != nil
+		if failed = err != nil; !failed {
+			f.repay(ctx)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.c.Timeout)
 	defer cancel()

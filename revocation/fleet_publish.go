@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -33,6 +34,16 @@ func (f *Fleet) Publish(ctx context.Context, events ...Event) error {
 		}
 		return err
 	}
+	if err := f.spread(ctx, events); err != nil {
+		f.owe(events)
+		return err
+	}
+	f.paid(events)
+	return nil
+}
+
+// spread puts events into the log, and beside it where they must outlive it.
+func (f *Fleet) spread(ctx context.Context, events []Event) error {
 	for left := events; len(left) > 0; {
 		n, size := 0, 0
 		for ; n < len(left) && (n == 0 || size < batchBytes); n++ {
@@ -49,6 +60,44 @@ func (f *Fleet) Publish(ctx context.Context, events ...Event) error {
 		}
 	}
 	return nil
+}
+
+// owe remembers what is in force on this node only: not every sender comes again, as one of logout tokens never does.
+// What there is no room for, only its sender can repeat.
+func (f *Fleet) owe(events []Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range events {
+		if len(f.owed) < maxOwed && !slices.ContainsFunc(f.owed, func(o Event) bool { return same(o, e) }) {
+			f.owed = append(f.owed, e)
+		}
+	}
+}
+
+func same(a, b Event) bool { return a.ID == b.ID && identity(&a) == identity(&b) }
+
+// paid forgets what its sender has repeated.
+func (f *Fleet) paid(events []Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.owed = slices.DeleteFunc(f.owed, func(e Event) bool {
+		return slices.ContainsFunc(events, func(p Event) bool { return same(p, e) })
+	})
+}
+
+// repay sends what is owed, until something fails; that comes last then.
+func (f *Fleet) repay(ctx context.Context) {
+	f.mu.Lock()
+	owed := f.owed
+	f.owed = nil
+	f.mu.Unlock()
+	for i := range owed {
+		if f.spread(ctx, owed[i:i+1]) != nil {
+			f.owe(owed[i+1:])
+			f.owe(owed[i : i+1])
+			return
+		}
+	}
 }
 
 // keep stores what must outlive the log: a revalidate event is over before the log is cut.

@@ -22,8 +22,8 @@ const (
 
 // Follow is how every driver keeps reading: it calls attempt again and again, with pauses from 50 ms to 2 s that are
 // jittered, until ctx ends, attempt returns an error marked by Final, or closed says of its error that nothing can mend
-// it, and returns why.
-func Follow(ctx context.Context, attempt func(context.Context) error, closed func(err error) error) error {
+// it, and returns why. Of every other error failed is told.
+func Follow(ctx context.Context, attempt func(context.Context) error, closed func(err error) error, failed func(err error)) error {
 	for n := 0; ; n++ {
 		began := time.Now()
 		err := attempt(ctx)
@@ -36,6 +36,7 @@ func Follow(ctx context.Context, attempt func(context.Context) error, closed fun
 		if err := closed(err); err != nil {
 			return err
 		}
+		failed(err)
 		if time.Since(began) > goodSpell {
 			n = 0
 		}

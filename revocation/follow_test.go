@@ -15,22 +15,28 @@ func TestFollowTriesUntilWhoReadsHasEnough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broke, enough, n := errors.New("broke"), errors.New("enough"), 0
 		never := func(error) error { return nil }
+		told := 0
+		tell := func(err error) {
+			if told++; err != broke {
+				t.Errorf("told of %v", err)
+			}
+		}
 		began := time.Now()
 		err := revocation.Follow(t.Context(), func(context.Context) error {
 			if n++; n == 20 {
 				return revocation.Final(enough)
 			}
 			return broke
-		}, never)
-		if err != enough || n != 20 {
-			t.Errorf("%v after %d", err, n)
+		}, never, tell)
+		if err != enough || n != 20 || told != 19 {
+			t.Errorf("%v after %d, of which %d were told", err, n, told)
 		}
 		if took := time.Since(began); took < 10*time.Second || took > 40*time.Second {
 			t.Errorf("nineteen pauses took %v", took)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if err := revocation.Follow(ctx, func(context.Context) error { return broke }, never); !errors.Is(err, context.DeadlineExceeded) {
+		if err := revocation.Follow(ctx, func(context.Context) error { return broke }, never, tell); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v after its context ended", err)
 		}
 		closed := func(err error) error {
@@ -39,13 +45,13 @@ func TestFollowTriesUntilWhoReadsHasEnough(t *testing.T) {
 			}
 			return nil
 		}
-		if err := revocation.Follow(t.Context(), func(context.Context) error { return broke }, closed); err != enough {
+		if err := revocation.Follow(t.Context(), func(context.Context) error { return broke }, closed, tell); err != enough {
 			t.Errorf("%v after it was closed", err)
 		}
 		n = 0
 		gone, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := revocation.Follow(gone, func(ctx context.Context) error { n++; return ctx.Err() }, never); !errors.Is(err, context.Canceled) || n != 1 {
+		if err := revocation.Follow(gone, func(ctx context.Context) error { n++; return ctx.Err() }, never, tell); !errors.Is(err, context.Canceled) || n != 1 {
 			t.Errorf("%v after %d", err, n)
 		}
 	})

@@ -109,9 +109,11 @@ func (s *sealer) admit(r *record, name string, mark []byte) bool {
 	return false
 }
 
-// keptUnder is the key under which an event is kept beside the log.
+// keptUnder is the key under which an event is kept beside the log. Two senders may choose one ID: what they say tells
+// them apart.
 func (s *sealer) keptUnder(e *Event) string {
-	return hex.EncodeToString(s.digest("kept", e.Issuer, e.ID)[:16])
+	id := identity(e)
+	return hex.EncodeToString(s.digest("kept", string(id[:]))[:16])
 }
 
 // seal writes r.

@@ -188,7 +188,7 @@ func (l *Log) Kept(ctx context.Context, each func(key string, body []byte) error
 }
 
 // Read implements revocation.Log. A position is the topic's identity, the message's offset and its leader epoch.
-func (l *Log) Read(ctx context.Context, from string, each func(revocation.Entry) error, gap func(why string)) error {
+func (l *Log) Read(ctx context.Context, from string, each func(revocation.Entry) error, gap func(why string), failed func(err error)) error {
 	r := &reading{log: l, each: each, gap: gap, after: -1, epoch: -1}
 	if part := strings.Split(from, "/"); len(part) == 3 {
 		offset, err := strconv.ParseInt(part[1], 10, 64)
@@ -202,6 +202,10 @@ func (l *Log) Read(ctx context.Context, from string, each func(revocation.Entry)
 			return err
 		}
 		return nil
+	}, func(err error) {
+		if !errors.Is(err, errMoved) { // it goes on at once
+			failed(err)
+		}
 	})
 }
 
@@ -274,7 +278,7 @@ func (r *reading) failed(err error) error {
 		r.gap("the topic was truncated, or forgot what was not read yet")
 		return errMoved
 	}
-	return err
+	return r.log.c.explain(err)
 }
 
 // continuity shows that the topic is the one that was read, or is a gap.
@@ -290,7 +294,7 @@ func (r *reading) continuity(ctx context.Context) error {
 	ask.Topics = append(ask.Topics, t)
 	got, err := ask.RequestWith(ctx, r.log.client)
 	if err != nil {
-		return err
+		return r.log.c.explain(err)
 	}
 	if len(got.Topics) != 1 {
 		return errors.New("kafka: it tells nothing about the topic")
@@ -301,7 +305,7 @@ func (r *reading) continuity(ctx context.Context) error {
 			r.log.made = false
 			r.log.mu.Unlock()
 		}
-		return err
+		return r.log.c.explain(err)
 	}
 	id := hex.EncodeToString(got.Topics[0].TopicID[:]) + "." + strconv.Itoa(len(got.Topics[0].Partitions))
 	switch {

@@ -98,6 +98,39 @@ func TestCredentialsFile(t *testing.T) {
 	}
 }
 
+// Who may write and not read is told so: it would wait for ever otherwise, and nobody would know for what.
+//
+// Covers: SIG-21
+func TestReadingThatIsForbidden(t *testing.T) {
+	t.Parallel()
+	deny := &server.SubjectPermission{Deny: []string{"$JS.API.CONSUMER.CREATE.>"}}
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, NoLog: true, NoSigs: true, JetStream: true, StoreDir: t.TempDir(),
+		Users: []*server.User{{Username: "node", Password: "pw", Permissions: &server.Permissions{Publish: deny}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(30 * time.Second) {
+		t.Fatal("the server does not start")
+	}
+	l, err := NewLog(LogConfig{Config: Config{URL: s.ClientURL(), Username: "node", Password: func() (string, error) { return "pw", nil }}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var why error
+	err = l.Read(ctx, "", func(revocation.Entry) error { return nil }, func(string) {}, func(err error) {
+		why = err
+		cancel()
+	})
+	if !errors.Is(why, revocation.ErrForbidden) || !strings.Contains(why.Error(), s.ClientURL()) || !errors.Is(err, context.Canceled) {
+		t.Errorf("told %v, ended with %v", why, err)
+	}
+}
+
 func TestNKeyIsAUsers(t *testing.T) {
 	t.Parallel()
 	account, _ := pair(t, nkeys.CreateAccount)

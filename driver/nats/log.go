@@ -189,7 +189,7 @@ func (l *Log) Kept(ctx context.Context, each func(key string, body []byte) error
 
 // Read implements revocation.Log. A position is the stream's creation, the message's sequence and a
 // digest of it: a server that lost its last message gives the same sequence to another one.
-func (l *Log) Read(ctx context.Context, from string, each func(revocation.Entry) error, gap func(why string)) error {
+func (l *Log) Read(ctx context.Context, from string, each func(revocation.Entry) error, gap func(why string), failed func(err error)) error {
 	r := &reading{log: l, each: each, gap: gap}
 	if part := strings.Split(from, "/"); len(part) == 3 {
 		r.id, r.digest = part[0], part[2]
@@ -200,6 +200,10 @@ func (l *Log) Read(ctx context.Context, from string, each func(revocation.Entry)
 			return errors.New("nats: closed")
 		}
 		return nil
+	}, func(err error) {
+		if !errors.Is(err, errReconnected) && !errors.Is(err, errMoved) { // it goes on at once
+			failed(l.conn.failed(ctx, err))
+		}
 	})
 }
 

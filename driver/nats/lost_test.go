@@ -114,7 +114,7 @@ func TestLostConsumer(t *testing.T) {
 		_ = l.Read(t.Context(), "", func(entry revocation.Entry) error {
 			read <- string(entry.Body)
 			return nil
-		}, func(why string) { t.Error(why) })
+		}, func(why string) { t.Error(why) }, func(error) {})
 	}()
 	for _, body := range []string{"before", "after", "again", "without an answer"} {
 		if err := l.Append(t.Context(), []byte(body)); err != nil {

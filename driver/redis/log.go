@@ -139,7 +139,7 @@ func (l *Log) Kept(ctx context.Context, each func(key string, body []byte) error
 }
 
 // Read implements revocation.Log. A position is the replication id and the message's id.
-func (l *Log) Read(ctx context.Context, from string, each func(revocation.Entry) error, gap func(why string)) error {
+func (l *Log) Read(ctx context.Context, from string, each func(revocation.Entry) error, gap func(why string), failed func(err error)) error {
 	r := &reading{log: l, each: each, gap: gap}
 	var known bool
 	if r.id, r.after, known = strings.Cut(from, "/"); !known {
@@ -150,7 +150,7 @@ func (l *Log) Read(ctx context.Context, from string, each func(revocation.Entry)
 			return errors.New("redis: closed")
 		}
 		return nil
-	})
+	}, failed)
 }
 
 // reading is one Read: where it stands.

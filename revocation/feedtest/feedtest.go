@@ -74,7 +74,7 @@ func read(t *testing.T, log revocation.Log, from string) *reader {
 				r.mu.Lock()
 				defer r.mu.Unlock()
 				r.gaps = append(r.gaps, why)
-			})
+			}, func(error) {})
 		}
 	}()
 	t.Cleanup(func() { stop(); <-r.done })
@@ -246,7 +246,7 @@ func ends(t *testing.T, e Engine) {
 	log := open(t, e)
 	appendText(t, log, "one")
 	stop := errors.New("enough")
-	if err := log.Read(t.Context(), "", func(revocation.Entry) error { return stop }, func(string) {}); !errors.Is(err, stop) {
+	if err := log.Read(t.Context(), "", func(revocation.Entry) error { return stop }, func(string) {}, func(error) {}); !errors.Is(err, stop) {
 		t.Errorf("the error of each is lost: %v", err)
 	}
 	r := read(t, log, "")

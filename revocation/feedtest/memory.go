@@ -134,7 +134,7 @@ func (m *Memory) Append(ctx context.Context, body []byte) error {
 }
 
 // Read implements revocation.Log.
-func (m *Memory) Read(ctx context.Context, from string, each func(revocation.Entry) error, gap func(why string)) error {
+func (m *Memory) Read(ctx context.Context, from string, each func(revocation.Entry) error, gap func(why string), _ func(err error)) error {
 	next, epoch := 0, -1
 	if from != "" {
 		var err error

@@ -75,7 +75,7 @@ func TestFull(t *testing.T) {
 				return context.Canceled
 			}
 			return nil
-		}, func(why string) { t.Error(why) })
+		}, func(why string) { t.Error(why) }, func(error) {})
 		if read != taken+1 {
 			t.Errorf("node %d hands out %d of %d: %v", i, read, taken+1, err)
 		}
