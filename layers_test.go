@@ -71,7 +71,7 @@ var rings = map[string]struct {
 	"cache/storetest":      {[]string{"", "cache"}, "it drives stores through their interface only"},
 	"driver/redis":         {[]string{"", "cache", "revocation"}, "a heavy client: whoever does not import it does not link it"},
 	"driver/nats":          {[]string{"", "cache", "revocation"}, "a heavy client: whoever does not import it does not link it"},
-	"driver/nats/embedded": {nil, "a server inside, behind a build tag: nothing but app may link it"},
+	"driver/nats/embedded": {[]string{"revocation"}, "a server inside, behind a build tag: nothing but app may link it"},
 	"driver/kafka":         {[]string{"", "revocation"}, "a heavy client: whoever does not import it does not link it"},
 	"door/events":          {[]string{"", "door", "revocation"}, "doors never know each other: any of them can be removed"},
 	"door/admin":           {[]string{"", "door", "revocation"}, "doors never know each other: any of them can be removed"},

@@ -3,16 +3,14 @@
 package revocation
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 )
 
-// lockFolder cannot keep others out here.
-func lockFolder(folder string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(folder, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("revocation: %w", err)
+// LockFolder makes a folder, if it is not there. It cannot keep others out here.
+func LockFolder(folder string) (*os.File, error) {
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, err
 	}
-	return f, nil
+	return os.OpenFile(filepath.Join(folder, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 }

@@ -24,12 +24,9 @@ func (l *Ledger) open() error {
 		return nil
 	}
 	if !l.config.ReadOnly {
-		if err := os.MkdirAll(folder, 0o700); err != nil {
-			return fmt.Errorf("revocation: %w", err)
-		}
-		lock, err := lockFolder(folder)
+		lock, err := LockFolder(folder)
 		if err != nil {
-			return err
+			return fmt.Errorf("revocation: %w", err)
 		}
 		l.journal = &journal{folder: folder, lock: lock}
 	}

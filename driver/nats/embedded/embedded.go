@@ -6,7 +6,7 @@ import "net"
 
 // Config says where the server keeps what it stores, and who its peers are. Zero fields mean the stated default.
 type Config struct {
-	Folder   string            // what it stores; of this process alone
+	Folder   string            // what it stores; of this process alone, and locked from Start to Close
 	MaxBytes int64             // of Folder: beyond it nothing more is taken; 0: 256 MiB
 	Name     string            // of this node; needed with Listen, unlike every other's, and the same after a restart
 	Listen   string            // host:port for the other nodes; empty: this node is alone

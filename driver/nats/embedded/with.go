@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/watchword-dev/watchword/revocation"
 )
 
 // Linked tells whether this binary has the server.
@@ -24,7 +27,11 @@ const (
 	startTimeout = 10 * time.Second
 )
 
-type node struct{ *server.Server }
+type node struct {
+	*server.Server
+	folder string
+	lock   *os.File // nil: not started
+}
 
 // insiders admits connections that never left this process.
 type insiders struct{}
@@ -82,7 +89,7 @@ func New(c Config) (Server, error) {
 		return nil, fmt.Errorf("embedded NATS: %w", err)
 	}
 	s.SetLoggerV2(&logger{warn: c.Warn}, false, false, false)
-	return node{s}, nil
+	return &node{Server: s, folder: c.Folder}, nil
 }
 
 func hostPort(at string) (host string, port int, err error) {
@@ -97,8 +104,11 @@ func hostPort(at string) (host string, port int, err error) {
 	return host, int(n), err
 }
 
-// Start implements Server.
-func (n node) Start() error {
+// Start implements Server. Two servers over one folder would each write over what the other has acknowledged.
+func (n *node) Start() (err error) {
+	if n.lock, err = revocation.LockFolder(n.folder); err != nil {
+		return fmt.Errorf("embedded NATS: %w", err)
+	}
 	n.Server.Start()
 	if !n.ReadyForConnections(startTimeout) {
 		n.Close()
@@ -108,9 +118,12 @@ func (n node) Start() error {
 }
 
 // Close stops the server and waits for it.
-func (n node) Close() {
+func (n *node) Close() {
 	n.Shutdown()
 	n.WaitForShutdown()
+	if n.lock != nil {
+		_ = n.lock.Close()
+	}
 }
 
 // logger hands on what the server calls an error, once in a while: a stranger may knock as often as it likes. The rest is

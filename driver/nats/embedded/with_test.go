@@ -33,6 +33,33 @@ func TestConfig(t *testing.T) {
 	s.Close() // nor does that wait for anything
 }
 
+// Two processes over one folder would write over each other.
+func TestFolderIsOfOneProcess(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	start := func() (Server, error) {
+		s, err := New(Config{Folder: folder})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, s.Start()
+	}
+	first, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := start(); err == nil || !strings.Contains(err.Error(), folder) || !strings.Contains(err.Error(), "another process uses it") {
+		t.Errorf("a second one: %v", err)
+		second.Close()
+	}
+	first.Close()
+	third, err := start()
+	if err != nil {
+		t.Errorf("after the first one: %v", err)
+	}
+	third.Close()
+}
+
 // Who connects to its port for clients, which it must have, is not let in; who is in this process is.
 func TestInsiders(t *testing.T) {
 	t.Parallel()
@@ -67,13 +94,13 @@ func TestInsiders(t *testing.T) {
 		lines.Scan()
 		return lines.Text()
 	}
-	if got := greet(net.Dial("tcp", s.(node).Addr().String())); !strings.Contains(got, "Authorization Violation") {
+	if got := greet(net.Dial("tcp", s.(*node).Addr().String())); !strings.Contains(got, "Authorization Violation") {
 		t.Errorf("a stranger hears %s", got)
 	}
 	if got := greet(s.InProcessConn()); got != "PONG" {
 		t.Errorf("an insider hears %s", got)
 	}
-	if host := s.(node).Addr().(*net.TCPAddr).IP; !host.IsLoopback() {
+	if host := s.(*node).Addr().(*net.TCPAddr).IP; !host.IsLoopback() {
 		t.Error("it listens for clients on", host)
 	}
 }
