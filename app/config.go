@@ -195,9 +195,7 @@ func parse(path string) (*Config, error) {
 		c.seen[path] = sha256.Sum256(body)
 	}
 	c.linked(r)
-	if len(r.mistakes) == 0 {
-		c.onDisk(r)
-	}
+	c.onDisk(r)
 	if len(r.mistakes) == 0 {
 		c.rehearse(r)
 	}

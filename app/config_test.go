@@ -229,6 +229,14 @@ func TestYAMLIsPlain(t *testing.T) {
 	refused(t, base+"log: {}\n", "log", "is empty")
 	refused(t, base+"log: text\n", "log", "is a string where a mapping is expected")
 	refused(t, "- a\n", "", "is a list where a mapping is expected")
+	for _, one := range [][3]string{ // a number is quoted where that makes it right
+		{base + "admin: {listen: 9090}\n", "admin.listen", "write address:port"},
+		{change(t, base, "client_id: orders", "client_id: 42"), "doors.introspection.callers[0].client_id", `quote it: "42"`},
+	} {
+		if m := refused(t, one[0], one[1], "is a number where"); !strings.Contains(m.Fix, one[2]) {
+			t.Errorf("%s: the fix is %q, want %q", one[1], m.Fix, one[2])
+		}
+	}
 	refused(t, change(t, base, "audience: [api]", "audience: []"), "policies[0].require.audience", "an empty list")
 	refused(t, change(t, base, "audience: [api]", "audience: [api, api]"), "policies[0].require.audience[1]", "twice")
 	refused(t, change(t, base, "audience: [api]", "audience: api"), "policies[0].require.audience", "is a string where a list is expected")

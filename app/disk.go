@@ -150,7 +150,8 @@ func (c *Config) Files() []string {
 	return slices.Compact(files)
 }
 
-// onDisk reads every file and secret that c refers to, and reports those that cannot serve.
+// onDisk reads every file and secret that c refers to, and reports those that cannot serve. What c lacks because it has
+// other mistakes is passed over.
 func (c *Config) onDisk(r *reader) {
 	for path, s := range c.secrets() {
 		values, err := s.Resolve()
@@ -182,6 +183,9 @@ func (c *Config) onDisk(r *reader) {
 		}
 	}
 	for path, pair := range c.pairs() {
+		if pair.Cert == "" || pair.Key == "" {
+			continue
+		}
 		if _, err := pair.load(); err != nil {
 			r.silent(r.at(path), err.Error(), "write a certificate and its key, both in PEM")
 		}

@@ -25,7 +25,7 @@ func scalar[V any](s shape, tags string, parse func(text string) (v V, reason, f
 			r.silent(at, "is "+noun(n)+" where a "+s.word+" is expected", s.hint)
 		case !slices.Contains(strings.Fields(tags), n.ShortTag()):
 			fix := s.hint
-			if tags == "!!str" && n.ShortTag() != "!!null" {
+			if _, reason, _ := parse(n.Value); tags == "!!str" && reason == "" && n.ShortTag() != "!!null" {
 				fix = "quote it: " + strconv.Quote(n.Value)
 			}
 			r.wrong(at, "is "+noun(n)+" where a "+s.word+" is expected", fix)

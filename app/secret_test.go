@@ -185,3 +185,22 @@ func TestParseReadsWhatTheFileNames(t *testing.T) {
 	broken("doors.introspection.callers[0].bearer", "is no bearer token", "{client_id: orders, client_secret: {file: secret}}", "{name: a, bearer: {file: spaced}}")
 	broken("issuers[0].client_auth.private_key", "no private key", "{method: tls_client_auth, client_id: rs, cert: door.crt, key: door.key}", "{method: private_key_jwt, client_id: rs, audience: a, private_key: {file: secret}}")
 }
+
+// What is wrong with the file does not hide what is wrong with the files and secrets that it names, nor the other way
+// round.
+func TestT9DiskAndFileMistakesAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := write(t, dir, "w.yaml", change(t, base, "client_auth: {method: none}", "client_auth: {method: client_secret_basic, client_id: rs, client_secret: {file: gone}}\n    tls: {ca: gone.pem}\n    timeout: -2s",
+		"ORDERS_SECRET", "WATCHWORD_TEST_UNSET", "listen: 127.0.0.1:8081", "listen: 127.0.0.1:8081\n    tls: {cert: gone.pem}"))
+	_, err := Parse(path)
+	all, _ := errors.AsType[Mistakes](err)
+	var paths []string
+	for _, m := range all {
+		paths = append(paths, m.Path)
+	}
+	want := []string{"issuers[0].client_auth.client_secret", "issuers[0].tls.ca", "issuers[0].timeout", "doors.introspection.tls.key", "doors.introspection.callers[0].client_secret"}
+	if !slices.Equal(paths, want) {
+		t.Errorf("%v\nwant mistakes at %v", err, want)
+	}
+}
