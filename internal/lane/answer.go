@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-const keepBytes = 64 << 10 // longer buffers are not kept for the next answer
+const keepBytes = 16 << 10 // longer buffers are not kept for the next answer
 
 // answer is the http.ResponseWriter. It sends nothing before the handler is done.
 type answer struct {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 )
@@ -21,8 +22,7 @@ const (
 type conn struct {
 	net.Conn
 	lane    *Lane
-	remote  string
-	blank   http.Request // holds the context, which cannot be assigned
+	blank   http.Request // holds the context, which cannot be assigned, and the address
 	request request
 	body    body
 	answer  answer
@@ -32,16 +32,19 @@ type conn struct {
 	have int    // … ends here
 	seen int    // no head ends before
 
-	since time.Time // it waits for a request
-	asked bool      // it had one
+	since  time.Time // it waits for a request
+	asked  bool      // it had one …
+	posted bool      // … the last a POST
 }
 
 func newConn(l *Lane, inner net.Conn) *conn {
-	c := &conn{Conn: inner, lane: l, remote: inner.RemoteAddr().String(), in: make([]byte, firstBytes), since: time.Now()}
+	c := &conn{Conn: inner, lane: l, in: make([]byte, firstBytes), since: time.Now()}
 	ctx, gone := context.WithCancel(context.Background())
 	c.watch.gone = gone
 	c.blank = *new(http.Request).WithContext(life{ctx, c})
+	c.blank.RemoteAddr = inner.RemoteAddr().String()
 	c.request.header, c.answer.header = http.Header{}, http.Header{}
+	c.forget()
 	_ = c.SetReadDeadline(c.since.Add(l.server.ReadHeaderTimeout)) // from here on there is always one, never too late
 	_ = c.SetWriteDeadline(c.since.Add(l.server.WriteTimeout))
 	return c
@@ -121,8 +124,6 @@ func (c *conn) head() (size int, plain bool) {
 
 // parse reads the head; one with a body that does not belong here is not plain.
 func (c *conn) parse(head int) bool {
-	c.request.Request = c.blank
-	c.request.RemoteAddr = c.remote
 	if !c.request.parse(string(c.in[:head])) {
 		return false
 	}
@@ -166,7 +167,6 @@ func (c *conn) respond(size int) bool {
 		c.body.rest = c.in[size-int(r.ContentLength) : size]
 		r.Body = &c.body
 	}
-	c.answer.reset()
 	c.watch.begin()
 	finished := c.handle()
 	c.watch.end(c)
@@ -176,7 +176,19 @@ func (c *conn) respond(size int) bool {
 	now := time.Now()
 	c.since = now
 	out := c.answer.finish(r.Method == http.MethodHead, r.Close || c.lane.closing.Load(), c.lane.dated(now))
-	return c.write(out, now.Add(c.lane.server.WriteTimeout)) == nil && !c.answer.close
+	more := c.write(out, now.Add(c.lane.server.WriteTimeout)) == nil && !c.answer.close
+	c.posted = r.Method == http.MethodPost
+	c.forget()
+	return more
+}
+
+// forget lets go of a request and its answer: it may be long until the next.
+func (c *conn) forget() {
+	clear(c.request.header)
+	clear(c.request.values)
+	c.request.Request, c.request.url, c.request.values = c.blank, url.URL{}, c.request.values[:0]
+	c.body.rest = nil
+	c.answer.reset()
 }
 
 // handle reports false if the handler panicked: as with net/http, that is all that happens.

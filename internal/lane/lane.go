@@ -103,10 +103,15 @@ func (l *Lane) Accept() (net.Conn, error) {
 	}
 }
 
-// leave hands c to the server, to whom it looks new.
+// leave hands c to the server, to whom it looks new. What some clients send after the body of a POST is dropped here,
+// since the server would do so only for a POST of its own (RFC 9112 §2.2).
 func (l *Lane) leave(c *conn) {
+	read := c.in[:c.have]
+	for i := 0; i < 4 && c.posted && len(read) > 0 && (read[0] == '\r' || read[0] == '\n'); i++ {
+		read = read[1:]
+	}
 	select {
-	case l.left <- accepted{Conn: &begun{Conn: c.Conn, read: c.in[:c.have]}}:
+	case l.left <- accepted{Conn: &begun{Conn: c.Conn, read: read}}:
 	case <-l.closed:
 		_ = c.Conn.Close()
 	}

@@ -184,6 +184,8 @@ func TestAnswersAreThoseOfNetHTTP(t *testing.T) {
 		{"head", false, []string{strings.Replace(get("/"), "GET", "HEAD", 1), strings.Replace(get("/empty"), "GET", "HEAD", 1), strings.Replace(get("/length"), "GET", "HEAD", 1), last}},
 		{"body", false, []string{"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde" + get("/c"), last}},
 		{"slow body", false, []string{"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", "ab", "cde", last}},
+		{"line after body", true, []string{"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde\r\n" + get("/c"), last}},
+		{"late line after body", true, []string{"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde", "\r\n", get("/c"), last}},
 		{"empty body", false, []string{"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", last}},
 		{"large body", true, []string{"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n" + strings.Repeat("x", 9000), last}},
 		{"chunks", true, []string{"POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", last}},

@@ -16,7 +16,7 @@ type request struct {
 	url    url.URL
 }
 
-// parse reads a head, which ends with its empty line, into r. It reports false for whatever is not plain, and has then
+// parse reads a head, which ends with its empty line, into r, which holds no other. It reports false for whatever is not plain, and has then
 // changed r as it liked. Plain is: a common method, a target that begins with a slash, HTTP/1.1, and at most 64 fields of
 // visible ASCII without odd spaces; one Host; no Content-Length or one; and nothing that changes how the connection or the body is read but `Connection: close`.
 func (r *request) parse(head string) bool {
@@ -26,8 +26,6 @@ func (r *request) parse(head string) bool {
 	if !methods[method] || proto != "HTTP/1.1" || !r.target(target) {
 		return false
 	}
-	clear(r.header)
-	r.values = r.values[:0]
 	r.Method, r.RequestURI, r.Proto, r.ProtoMajor, r.ProtoMinor = method, target, proto, 1, 1
 	r.URL, r.Header, r.ContentLength, r.Host, r.Close = &r.url, r.header, 0, "", false
 	length := false
