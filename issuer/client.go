@@ -30,6 +30,7 @@ func (c *Client) Introspect(ctx context.Context, q watchword.Query) (*watchword.
 	if c.config.Observe != nil {
 		c.config.Observe(outcome(a, err), time.Since(began))
 	}
+	c.tell(ctx, err, time.Now())
 	return a, err
 }
 

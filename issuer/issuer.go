@@ -45,7 +45,7 @@ type Config struct {
 	TLS                   TLS
 	Signed                Open                                     // asks for signed answers (RFC 9701), accepts no other, and reads them; nil: plain JSON
 	Observe               func(outcome string, took time.Duration) // called after every asking that called the server (Outcomes); nil: nobody looks
-	Logger                *slog.Logger                             // hears of discovery and its failures; nil: nobody
+	Logger                *slog.Logger                             // hears of discovery and its failures, and why askings fail; nil: nobody
 }
 
 // Open verifies a signed answer (RFC 9701 §5) to a question that left us at asked, and returns the introspection
@@ -73,6 +73,7 @@ type Client struct {
 	hold      atomic.Pointer[time.Time]
 	warned    atomic.Pointer[string]
 	skewed    atomic.Bool // the server's clock is off, and that was said
+	said      said
 	clock     clock
 }
 
