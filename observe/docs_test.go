@@ -81,7 +81,7 @@ func words() map[string][]string {
 	w := map[string][]string{
 		"source":  sources[:],
 		"outcome": {"ok", "inactive", "caller_rejected"},
-		"result":  {"hit", "miss", "joined", "stale", "inactive", "refresh", "throttled"},
+		"result":  {"hit", "miss", "joined", "stale", "inactive", "refresh", "throttled", "paced"},
 	}
 	w["kind"] = []string{GapStream, string(revocation.GapStart), string(revocation.GapLog), string(revocation.GapMissing), string(revocation.GapUnread),
 		string(revocation.GapClock), string(revocation.GapSilent), string(revocation.GapTold)}
