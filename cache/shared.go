@@ -77,7 +77,7 @@ func NewShared(c SharedConfig) (*Shared, error) {
 	return s, nil
 }
 
-// Close waits for the writes that are under way. It does not close the Store.
+// Close waits for the writes that are under way, and for Run, whose context must have ended. It does not close the Store.
 func (s *Shared) Close() { s.writes.Wait() }
 
 // Asking is what Shared must know of those who ask through it.

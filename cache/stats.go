@@ -38,8 +38,8 @@ type Stats struct {
 // stats counts in stripes, so that cores that hit at once do not wait for one counter.
 type stats struct {
 	stripes [16]struct {
+		_      [(64 - results*8%64) % 64]byte // whole cache lines; at the end, nothing would take eight bytes
 		counts [results]atomic.Uint64
-		_      [8]byte // fills a cache line
 	}
 }
 

@@ -1,5 +1,6 @@
-// Package jose signs what goes to an authorization server, and verifies what it signed: client assertions out, and in
-// security event tokens and logout tokens, by the keys of one issuer.
+// Package jose signs what leaves, and verifies what an authorization server signed. Out: client assertions, and
+// introspection answers of our own, also encrypted. In, by the keys of one issuer: JWT access tokens, introspection
+// answers, security event tokens and logout tokens.
 package jose
 
 import (
