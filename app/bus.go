@@ -190,11 +190,8 @@ func (c *Config) life(e *revocation.Event) time.Time {
 	if e.At.After(began) {
 		began = e.At
 	}
-	if is := c.issuerNamed(e.Issuer); is != nil && is.MaxTokenLife > 0 {
-		most = is.MaxTokenLife
-	}
 	if is := c.issuerNamed(e.Issuer); is != nil {
-		most += is.Skew
+		most = is.MaxTokenLife + is.Skew
 	}
 	return began.Add(most)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,7 +39,7 @@ func (c *Config) checkCanaries(r *reader) {
 	seen := map[string]bool{}
 	for i := range c.Canaries {
 		path, n := fmt.Sprintf("canary[%d]", i), &c.Canaries[i]
-		is := c.issuer(n.Issuer)
+		is := c.issuerNamed(n.Issuer)
 		switch {
 		case n.Issuer == "":
 		case is == nil:
@@ -58,13 +57,6 @@ func (c *Config) checkCanaries(r *reader) {
 			r.silent(r.at(path+".client_auth.method"), "needs https: over http there is no certificate", "write an https URL, or another method")
 		}
 	}
-}
-
-func (c *Config) issuer(name string) *Issuer {
-	if i := slices.IndexFunc(c.Issuers, func(is Issuer) bool { return is.Name == name }); i >= 0 {
-		return &c.Issuers[i]
-	}
-	return nil
 }
 
 // canaryKind is the kind of revocation, among those that a feed may cover, that a canary can make by itself: RFC 7009.
@@ -90,7 +82,7 @@ func (is *Issuer) own(name, id, tokenEndpoint string, auth *ClientAuth) (*issuer
 
 // canary makes the canary n, whose issuer's client is ask.
 func (c *Config) canary(n *Canary, ask *issuer.Client, v *watchword.Verifier, m *observe.Metrics, logger *slog.Logger) (*issuer.Canary, error) {
-	is := c.issuer(n.Issuer)
+	is := c.issuerNamed(n.Issuer)
 	own, err := is.own(n.Issuer, is.ID, n.TokenEndpoint, &n.ClientAuth)
 	if err != nil {
 		return nil, err

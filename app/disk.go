@@ -112,14 +112,10 @@ func (c *Config) pairs() iter.Seq2[string, TLS] {
 				return
 			}
 		}
-		if d := c.Introspection; d != nil && d.TLS != nil && !yield("doors.introspection.tls", *d.TLS) {
-			return
-		}
-		if d := c.ForwardAuth; d != nil && d.TLS != nil && !yield("doors.forward_auth.tls", *d.TLS) {
-			return
-		}
-		if d := c.Events; d != nil && d.TLS != nil && !yield("doors.events.tls", *d.TLS) {
-			return
+		for door, pair := range c.servedWith() {
+			if !yield("doors."+door+".tls", pair) {
+				return
+			}
 		}
 		for _, e := range c.engines() {
 			if e.tls.Cert != "" && e.tls.Key != "" && !yield(e.path+".tls", TLS{e.tls.Cert, e.tls.Key}) {
@@ -256,7 +252,7 @@ func (c *Config) warn() {
 		}
 	}
 	for _, is := range c.Issuers {
-		if !c.asks(is.Name) {
+		if len(c.accepting(is.Name)) == 0 {
 			add("issuer %q is never asked: no policy or caller accepts its tokens", is.Name)
 		}
 	}
@@ -274,17 +270,4 @@ func (c *Config) warn() {
 	if c.DeploymentSecret.IsZero() && c.DecisionLog.To != "none" {
 		add("deployment_secret is absent: fingerprints in the decision log change with every start, and differ between instances")
 	}
-}
-
-func (c *Config) asks(issuer string) bool {
-	accepts := func(names []string) bool { return len(names) == 0 || slices.Contains(names, issuer) }
-	for i := range c.Policies {
-		if accepts(c.Policies[i].Policy.Issuers) {
-			return true
-		}
-	}
-	if c.Introspection == nil {
-		return false
-	}
-	return c.Introspection.Forward || slices.ContainsFunc(c.Introspection.Callers, func(caller Caller) bool { return accepts(caller.Policy.Issuers) })
 }

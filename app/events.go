@@ -27,12 +27,8 @@ func (c *Config) ledgerIssuers() (all []revocation.Issuer) {
 	for i := range c.Issuers {
 		is := &c.Issuers[i]
 		one := revocation.Issuer{Name: is.Name, ID: is.ID, Settle: is.Settle, Skew: is.Skew, MaxTokenLife: is.MaxTokenLife, Selectors: is.Selectors}
-		if c.Events != nil {
-			for n := range c.Events.Streams {
-				if s := &c.Events.Streams[n]; s.Issuer == is.Name && s.Name == is.Covering {
-					one.Keys = s.Keys
-				}
-			}
+		if s := c.stream(is.Covering, is.Name); s != nil {
+			one.Keys = s.Keys
 		}
 		if keep := c.keep(); keep > 0 && keep < forever-time.Hour {
 			one.Remember = keep + maxTimeout + is.Settle + is.Skew

@@ -231,15 +231,13 @@ func (w *WebhookIn) mapping() revocation.Mapping {
 
 // issuerNamed is the section of that name, or nil.
 func (c *Config) issuerNamed(name string) *Issuer {
-	for i := range c.Issuers {
-		if c.Issuers[i].Name == name {
-			return &c.Issuers[i]
-		}
+	if i := slices.IndexFunc(c.Issuers, func(is Issuer) bool { return is.Name == name }); i >= 0 {
+		return &c.Issuers[i]
 	}
 	return nil
 }
 
-// listens reports whether anything about an issuer comes in by a way that its keys verify.
+// hearsSigned reports whether anything about an issuer comes in by a way that its keys verify.
 func (c *Config) hearsSigned(issuer string) bool {
 	if c.Events == nil {
 		return false

@@ -22,9 +22,9 @@ var file = object([]row[Config]{
 	key("decision_log", decisionLogKeys, func(c *Config) *DecisionLog { return &c.DecisionLog },
 		"One JSON line for each decision. It holds no token: a keyed fingerprint stands for it."),
 	key("deployment_secret", secret(2), func(c *Config) *Secret { return &c.DeploymentSecret },
-		"Keys the fingerprints and pseudonyms that leave the process, so that they are the same on every instance and after a restart, and seals what `cache.l2` shares. Two during a rotation: the first is used, and what the second sealed is still read. Absent: random for the life of the process."),
+		"Keys the fingerprints and pseudonyms that leave the process, so that they are the same on every instance and after a restart, and seals what `cache.l2` and `revocation.bus` share. Two during a rotation: the first is used, and what the second sealed is still read. Absent: random for the life of the process."),
 	key("admin", adminKeys, self[Config],
-		"The listener for operators: /metrics, /healthz, /readyz, and with operators the API to revoke. Absent: none."),
+		"The listener for operators: /metrics, /healthz, /readyz, and with operators their API. Absent: none."),
 	key("revocation", revocationKeys, func(c *Config) *Revocation { return &c.Revocation },
 		"What is held against tokens. [docs/revocation.md](revocation.md) says how long, and what a restart keeps."),
 	key("canary", list(canaryKeys), func(c *Config) *[]Canary { return &c.Canaries },
@@ -57,7 +57,7 @@ var issuerKeys = object([]row[Issuer]{
 	key("timeout", duration(time.Millisecond, maxTimeout), func(i *Issuer) *time.Duration { return &i.Timeout },
 		"Bounds one whole asking, retries included. At most 30s.").or("2s"),
 	key("skew", duration(0, time.Hour), func(i *Issuer) *time.Duration { return &i.Skew },
-		"How far this AS's clocks may differ from ours: the log warns where its answers show more. It lengthens no token's life; what is sure of its clock shortens it.").or("2s"),
+		"How far this AS's clocks may differ from ours: the log warns where its answers show more, and when it signed or revoked something is in doubt by that much. It lengthens no token's life; what is sure of its clock shortens it.").or("2s"),
 	key("leeway", duration(0, time.Minute), func(i *Issuer) *time.Duration { return &i.Leeway },
 		"Moves nbf, and exp at the forward_auth door and the middleware. At most 60s.").or("0s"),
 	key("tls", tlsOutKeys, self[Issuer], "TLS towards it."),
@@ -316,5 +316,5 @@ var decisionLogKeys = object([]row[DecisionLog]{
 
 var adminKeys = object([]row[Config]{
 	key("listen", listen, func(c *Config) *Listen { return &c.Admin }, listenDoc).required(),
-	key("operators", list(operatorKeys), func(c *Config) *[]Operator { return &c.Operators }, "Who may revoke here, by `watchword revoke` or POST /v1/revocations. Absent: nobody."),
+	key("operators", list(operatorKeys), func(c *Config) *[]Operator { return &c.Operators }, "Who may revoke here, find and purge what is remembered of tokens, and say what a policy does in an outage (`watchword revoke`, `tokens`, `mode`; /v1/…). Absent: nobody."),
 })
