@@ -183,7 +183,11 @@ var size = scalar(shape{word: "size", hint: "write bytes, or a whole number with
 
 // list is a list of at least one; no two are the same.
 func list[V any](of kind[V]) kind[[]V] {
-	s := shape{word: "list of " + of.word + "s", hint: "write a list such as [a, b]", secret: of.secret, keys: of.keys, items: true,
+	plural := "s"
+	if strings.HasSuffix(of.word, "`") { // words as they are written
+		plural = ""
+	}
+	s := shape{word: "list of " + of.word + plural, hint: "write a list such as [a, b]", secret: of.secret, keys: of.keys, items: true,
 		made: func() map[string]any {
 			return map[string]any{"type": "array", "minItems": 1, "items": of.jsonSchema()}
 		}}
