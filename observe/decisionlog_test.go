@@ -246,7 +246,6 @@ func TestT18_AUD02CanaryToken(t *testing.T) {
 		r := watchword.Request{Door: "forward_auth", Token: canary, ID: canary, Trace: "00-" + canary, Path: "/" + canary, Host: canary, Peer: canary, Credential: credential}
 		m.Observe(r, d, 0)
 		l.Observe(r, d, 0)
-		ask(t, m, d.Answer, d.Err)
 		slogger.Info("decision", "token", canary, "credential", credential, "request", r.Token, "Authorization", "Bearer "+canary)
 	}
 	closeLog(t, l)

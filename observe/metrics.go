@@ -5,8 +5,6 @@
 package observe
 
 import (
-	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -160,12 +158,10 @@ func (m *Metrics) Asked(issuer string) func(outcome string, took time.Duration) 
 	for _, f := range []watchword.Failure{watchword.Unavailable, watchword.ClientRejected, watchword.ProtocolError, watchword.ConfigError} {
 		m.requests.WithLabelValues(issuer, f.Error()) // shown while zero, as in pages
 	}
-	return func(outcome string, took time.Duration) { m.asked(issuer, outcome, took) }
-}
-
-func (m *Metrics) asked(issuer, outcome string, took time.Duration) {
-	m.requests.WithLabelValues(issuer, label(outcome)).Inc()
-	m.seconds.WithLabelValues(issuer).Observe(took.Seconds())
+	return func(outcome string, took time.Duration) {
+		m.requests.WithLabelValues(issuer, label(outcome)).Inc()
+		m.seconds.WithLabelValues(issuer).Observe(took.Seconds())
+	}
 }
 
 // KeysFetched returns what a jose.KeysConfig.Observe is: it counts the fetches of the key set of that issuer, which is
@@ -179,32 +175,6 @@ func (m *Metrics) KeysFetched(issuer string, maxAge time.Duration) func(outcome 
 			m.fetched.WithLabelValues(issuer).SetToCurrentTime()
 		}
 	}
-}
-
-// Measure returns a Source that asks next, and counts and times every question, with the words of issuer.Outcomes. It
-// is for Sources that cannot tell by themselves, as package issuer does through Asked; put it below any cache.
-func (m *Metrics) Measure(next watchword.Source) watchword.Source {
-	return watchword.SourceFunc(func(ctx context.Context, q watchword.Query) (*watchword.Answer, error) {
-		began := time.Now()
-		a, err := next.Introspect(ctx, q)
-		m.asked(label(q.Issuer), outcome(a, err), time.Since(began))
-		return a, err
-	})
-}
-
-func outcome(a *watchword.Answer, err error) string {
-	e, failed := errors.AsType[*watchword.Error](err)
-	switch {
-	case failed && e.Rejection != nil:
-		return "caller_rejected"
-	case failed:
-		return e.Failure.Error()
-	case err != nil || a == nil:
-		return "unknown"
-	case a.Active():
-		return "ok"
-	}
-	return "inactive"
 }
 
 // HeaderDropped counts an identity header that had to be sent empty. header comes from the configuration.
