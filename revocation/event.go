@@ -74,6 +74,27 @@ type Event struct {
 	Who, Why    string    // for the audit log; may be empty
 }
 
+// Select names whom e means by one thing more: sub, client, session, tenant, jti, or a selector that the issuer declares.
+func (e *Event) Select(name, value string) {
+	switch name {
+	case "sub":
+		e.Selector.Subject = value
+	case "client":
+		e.Selector.Client = value
+	case "session":
+		e.Selector.Session = value
+	case "tenant":
+		e.Selector.Tenant = value
+	case "jti":
+		e.JTI = value
+	default:
+		if e.Selector.Other == nil {
+			e.Selector.Other = map[string]string{}
+		}
+		e.Selector.Other[name] = value
+	}
+}
+
 // Validate reports every mistake of e at once, without repeating a value.
 func (e *Event) Validate() error {
 	var errs []error

@@ -90,23 +90,7 @@ func (s *Signals) Webhook(m *Mapping, c watchword.Claims, heard time.Time) (*Rea
 		if err != nil {
 			return nil, err
 		}
-		switch name {
-		case "sub":
-			e.Selector.Subject = v
-		case "client":
-			e.Selector.Client = v
-		case "session":
-			e.Selector.Session = v
-		case "tenant":
-			e.Selector.Tenant = v
-		case "jti":
-			e.JTI = v
-		default:
-			if e.Selector.Other == nil {
-				e.Selector.Other = map[string]string{}
-			}
-			e.Selector.Other[name] = v
-		}
+		e.Select(name, v)
 	}
 	if err := e.Validate(); err != nil {
 		return nil, refuse(InvalidRequest, "%v", err)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+
 	"log/slog"
 	"net/http"
 	"slices"
@@ -72,20 +72,9 @@ func readMode(r *http.Request, now time.Time) (policy, why string, m watchword.M
 	refuse := func(format string, args ...any) (string, string, watchword.Mode, error) {
 		return "", "", watchword.Mode{}, fmt.Errorf(format, args...)
 	}
-	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(media), "application/json") {
-		return refuse("Content-Type is not application/json")
-	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	switch {
-	case err != nil:
-		return refuse("the body broke off")
-	case len(body) > maxBody:
-		return refuse("the body is longer than %d bytes", maxBody)
-	}
-	c, err := watchword.ParseClaims(body)
+	c, err := object(r)
 	if err != nil {
-		return refuse("the body: %w", err)
+		return refuse("%w", err)
 	}
 	said := map[string]string{"policy": "", "on_unavailable": "", "until": "", "why": ""}
 	for name := range c.All() {

@@ -82,24 +82,32 @@ func scope(list []string) string {
 // members of a request, besides declared selectors.
 var members = []string{"issuer", "token", "jti", "sub", "client", "session", "tenant", "whole_issuer", "before", "effect", "why"}
 
+// object reads the JSON object that a request holds. Errors name no value.
+func object(r *http.Request) (c watchword.Claims, err error) {
+	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
+	if !strings.EqualFold(strings.TrimSpace(media), "application/json") {
+		return c, errors.New("Content-Type is not application/json")
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	defer clear(body) // it may hold a token
+	switch {
+	case err != nil:
+		return c, errors.New("the body broke off")
+	case len(body) > maxBody:
+		return c, fmt.Errorf("the body is longer than %d bytes", maxBody)
+	}
+	if c, err = watchword.ParseClaims(body); err != nil {
+		return c, fmt.Errorf("the body: %w", err)
+	}
+	return c, nil
+}
+
 // event reads a request, of which only the allowed members and declared selectors are known, and the token that it
 // names, if any. Errors name members, never values.
 func (d *Door) event(r *http.Request, allowed []string) (*revocation.Event, watchword.Token, error) {
-	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(media), "application/json") {
-		return nil, "", errors.New("Content-Type is not application/json")
-	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	defer clear(body)
-	switch {
-	case err != nil:
-		return nil, "", errors.New("the body broke off")
-	case len(body) > maxBody:
-		return nil, "", fmt.Errorf("the body is longer than %d bytes", maxBody)
-	}
-	c, err := watchword.ParseClaims(body)
+	c, err := object(r)
 	if err != nil {
-		return nil, "", fmt.Errorf("the body: %w", err)
+		return nil, "", err
 	}
 	e := &revocation.Event{Operator: true, Way: "admin", Heard: time.Now()}
 	var random [16]byte
@@ -166,16 +174,6 @@ func (d *Door) take(e *revocation.Event, c watchword.Claims, name, value string)
 			return errors.New("token holds a space, a line end or another character that no token has: nothing would be meant by it")
 		}
 		e.Token = d.config.TokenID(e.Issuer, watchword.Token(text))
-	case "jti":
-		e.JTI = text
-	case "sub":
-		e.Selector.Subject = text
-	case "client":
-		e.Selector.Client = text
-	case "session":
-		e.Selector.Session = text
-	case "tenant":
-		e.Selector.Tenant = text
 	case "why":
 		e.Why = text
 	case "effect":
@@ -187,10 +185,7 @@ func (d *Door) take(e *revocation.Event, c watchword.Claims, name, value string)
 			return errors.New("effect is neither deny nor revalidate")
 		}
 	default:
-		if e.Selector.Other == nil {
-			e.Selector.Other = map[string]string{}
-		}
-		e.Selector.Other[name] = text
+		e.Select(name, text)
 	}
 	return nil
 }
