@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -22,7 +23,7 @@ const (
 	exitDone    = 0 // done, or drained after SIGTERM or SIGINT; check: accepted
 	exitFailed  = 1 // a failure at run time
 	exitUsage   = 2 // a wrong flag or configuration
-	exitRefused = 3 // check: refused; revoke: the operator may not
+	exitRefused = 3 // check: refused; revoke, tokens, mode: the operator may not
 	exitUnknown = 4 // check: nobody knows
 	exitBroken  = 5 // drill: a promise broke
 )
@@ -30,7 +31,7 @@ const (
 const description = `Is this access token valid right now, and what can it do?
 
 Exit status: 0 done or drained, 1 failure at run time, 2 wrong flag or configuration; check: 0 accepted, 3 refused,
-4 nobody knows; drill: 0 every promise held, 5 one broke.`
+4 nobody knows; drill: 0 every promise held, 5 one broke; revoke, tokens, mode: 3 the operator may not.`
 
 // cli is the whole command line. Every flag of a command stands with that command.
 type cli struct {
@@ -86,18 +87,16 @@ func run(e *env, args []string) int {
 		return status
 	}
 	if err != nil {
-		fmt.Fprintf(e.stderr, "watchword: %v\nTry: watchword %s--help\n", err, wanted(args, c))
+		fmt.Fprintf(e.stderr, "watchword: %v\nTry: watchword %s--help\n", err, wanted(args, e.model.Children))
 		return exitUsage
 	}
 	return report(e, command.Run())
 }
 
 // wanted is the command that args begin with, for a hint.
-func wanted(args []string, _ cli) string {
-	for _, name := range []string{"serve", "demo", "check", "drill", "revoke", "tokens", "mode", "config", "version", "completion"} {
-		if args[0] == name {
-			return name + " "
-		}
+func wanted(args []string, commands []*kong.Node) string {
+	if slices.ContainsFunc(commands, func(n *kong.Node) bool { return n.Name == args[0] }) {
+		return args[0] + " "
 	}
 	return ""
 }
