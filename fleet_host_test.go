@@ -116,7 +116,7 @@ func (h *host) begin(t *testing.T) {
 	l.below, err = l.shared.Over(source(l.introspect), cache.Asking{Secrets: [][]byte{[]byte("a deployment secret for tests only")}, Keep: 3 * time.Minute})
 	must(err)
 	l.verifier = verifier(t, watchword.Config{Source: l.counted(l.memory.Over(source(l.share), 3*time.Minute)), Issuers: []watchword.Issuer{{Name: "as"}}, Callers: policies, Ledger: flawed{l.ledger, c.flaw}})
-	l.bus, err = revocation.NewFleet(revocation.FleetConfig{Log: h.link, Sink: l, Secret: []byte("a deployment secret for tests only"), Fingerprint: []byte("ledger"), Skew: clusterSkew,
+	l.bus, err = revocation.NewFleet(revocation.FleetConfig{Log: h.link, Sink: l, Secret: []byte("a deployment secret for tests only"), Fingerprint: l.ledger.Fingerprint(), Skew: clusterSkew,
 		Issuer: func(name string) (string, bool) { return "https://as", name == "as" }})
 	must(err)
 

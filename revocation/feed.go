@@ -17,14 +17,8 @@ type Sink interface {
 	Cover(issuer string, through time.Time)
 
 	// Gap tells that something may have been missed: what was asked before now is extended by nobody. An empty issuer
-	// means every issuer. A feed begins with a Gap unless it resumes exactly where it stood.
+	// means every issuer. Whoever brings begins with a Gap unless it resumes exactly where it stood.
 	Gap(issuer, why string)
-}
-
-// Feed brings events and proofs to a Sink until ctx ends. It reconnects by itself and returns an error only where
-// nothing can mend it.
-type Feed interface {
-	Run(ctx context.Context, to Sink) error
 }
 
 // Publisher takes events from a way in and returns nil only when they are durable where the whole fleet reads them and

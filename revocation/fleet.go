@@ -35,7 +35,8 @@ type FleetConfig struct {
 	Secret []byte
 	// Previous are secrets of a rotation: what they sealed is read, and nothing more is sealed with them.
 	Previous [][]byte
-	// Fingerprint tells the ledger key: a record made under another one is a gap.
+	// Fingerprint tells the ledger key (Ledger.Fingerprint): a record made under another one is a gap. nil: the ledger key
+	// comes of Secret, so who has another one is a stranger.
 	Fingerprint []byte
 	// Issuer tells the authorization server of that name by what identifies it on every node (its issuer identifier or
 	// endpoint), and whether there is one here. Called for every record: a reload changes what it says.
@@ -56,9 +57,7 @@ type FleetWatch struct {
 	Ahead   func(d time.Duration)                         // with every beat of ours: by how much at least another node's clock is ahead of ours
 	Gap     func(issuer string, kind GapKind, why string) // after Sink.Gap
 	Message func(outcome string)                          // applied, own, duplicate, stranger, foreign, unreadable, refused
-	Applied func(e *Event, heard time.Duration)           // an event of another node is in force here, so long after that node heard of it
 	Warn    func(what string, err error)                  // for the log
-	Covered func(issuer string, until time.Time)          // after Sink.Cover
 }
 
 // GapKind is what tells of a gap: a metric label.
@@ -75,7 +74,7 @@ const (
 	GapTold    GapKind = "told"    // a feed of this node, or another node, says so
 )
 
-// Fleet makes one ledger of many: it is the Feed and the Publisher of a bus, over any Log. What is published is sealed,
+// Fleet makes one ledger of many, over any Log: it publishes, and brings to a Sink what others published. What is published is sealed,
 // numbered, durable in the log and, where it must outlive the log, kept beside it. What is read is applied in order, and
 // whatever may have been missed is a gap. Safe for concurrent use. Make it with NewFleet.
 type Fleet struct {

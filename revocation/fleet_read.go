@@ -135,12 +135,6 @@ func (f *Fleet) apply(ctx context.Context, to Sink, r *record) {
 		return
 	}
 	f.message("applied")
-	if f.c.Watch.Applied != nil && r.sequence > 0 {
-		done := time.Now()
-		for i := range r.events {
-			f.c.Watch.Applied(&r.events[i], done.Sub(r.events[i].Heard))
-		}
-	}
 }
 
 // prove moves Through to what every node that proves has proven. A node whose clock is known to be ahead proves nothing.
@@ -200,9 +194,6 @@ func (f *Fleet) cover(to Sink, issuer string) {
 	}
 	f.covered[issuer] = least
 	to.Cover(issuer, least)
-	if f.c.Watch.Covered != nil {
-		f.c.Watch.Covered(issuer, least)
-	}
 }
 
 // ours is our own beat, read: how far the bus is behind, and who has fallen silent. Silence is counted in beats of ours

@@ -351,10 +351,10 @@ func (l *Ledger) home(issuer string) string {
 	return ""
 }
 
-// Fingerprint tells whether two ledgers mean the same by a TokenID. It tells nothing about the key.
-func (l *Ledger) Fingerprint() string {
+// Fingerprint tells whether two ledgers mean the same by a TokenID, for FleetConfig. It tells nothing about the key.
+func (l *Ledger) Fingerprint() []byte {
 	p := l.keys[0].print()
-	return fmt.Sprintf("%x", p)
+	return p[:]
 }
 
 // Voids implements watchword.Ledger: what is held against a, which answers q. Without an answer only what names the

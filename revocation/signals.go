@@ -17,14 +17,13 @@ import (
 // Code says why a signal is refused, in the words of RFC 8935 §2.4 and SSF 1.0.
 type Code string
 
-// The codes.
+// The codes that are given.
 const (
 	InvalidRequest       Code = "invalid_request"
 	InvalidKey           Code = "invalid_key"
 	InvalidIssuer        Code = "invalid_issuer"
 	InvalidAudience      Code = "invalid_audience"
 	AuthenticationFailed Code = "authentication_failed"
-	AccessDenied         Code = "access_denied"
 	InvalidState         Code = "invalid_state" // SSF 1.0 §8.1.4
 )
 
