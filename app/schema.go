@@ -78,8 +78,9 @@ secret), reason and fix; the exit code is then 2. ` + "`watchword config check`"
 - **address**: ` + "`address:port`" + ` (an IP address, ` + "`localhost`" + `, or nothing for all addresses) or ` + "`unix:/absolute/path`" + `. A stale
   socket file is replaced, a live one is an error; it is removed at exit.
 
-The file is read again on SIGHUP, and when it, a secret's file or a certificate changes. A file with a mistake, or with
-another ` + "`listen`" + `, changes nothing, and the log says why. The cache and the sockets stay.
+The file is read again on SIGHUP, and when it, a secret's file or a certificate changes. A file with a mistake
+changes nothing, and the log says why. The cache and the sockets stay, so neither does one that changes ` + "`listen`, `socket_mode`" + `,
+whether a door has ` + "`tls`, or the sections `cache` and `revocation`" + `: those need a restart.
 `
 
 // section writes the table of one mapping, and then those of the mappings inside it.
