@@ -99,18 +99,29 @@ func NewCanary(c CanaryConfig) (*Canary, error) {
 }
 
 // State says whether it is known, as of the last two seconds, whether the server tells the truth about a token that is
-// good. Where it is not, a look is on its way. It never blocks.
+// good. Where it is not, a look is on its way, and a lie counts until that finds out, for Every at most: what a server
+// said two seconds ago may be over, but nobody gets believed again for want of a question. It never blocks.
 func (c *Canary) State() (known, alive bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.looked.IsZero() || watchword.Age(time.Now(), c.looked) > certain {
-		select {
-		case c.kick <- struct{}{}:
-		default:
-		}
+	if c.looked.IsZero() {
+		c.wanted()
 		return false, false
 	}
-	return true, c.alive
+	age := watchword.Age(time.Now(), c.looked)
+	if age > certain {
+		c.wanted()
+	}
+	known = age <= certain || !c.alive && age <= c.config.Every+certain
+	return known, known && c.alive
+}
+
+// wanted has somebody look soon.
+func (c *Canary) wanted() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
 }
 
 // Run looks and revokes until ctx ends.
@@ -139,11 +150,12 @@ func (c *Canary) Run(ctx context.Context) {
 }
 
 // look asks about the token that lives. A server that calls it inactive is asked about a fresh one before it is called
-// a liar: somebody may really have revoked the first.
+// a liar: somebody may really have revoked the first. That one is kept: a server whose introspection lags knows it when
+// it is asked about next.
 func (c *Canary) look(ctx context.Context) {
 	outcome := "unknown"
 	defer func() { c.config.Looked(outcome) }()
-	for range 2 {
+	for try := range 2 {
 		token, err := c.grant.Token(ctx)
 		if err == nil {
 			var a *watchword.Answer
@@ -161,7 +173,9 @@ func (c *Canary) look(ctx context.Context) {
 		if outcome == "alive" {
 			break
 		}
-		c.grant.Drop(token)
+		if try == 0 {
+			c.grant.Drop(token)
+		}
 	}
 	c.mu.Lock()
 	was := c.looked.IsZero() || c.alive

@@ -26,6 +26,8 @@ type nest struct {
 	refuses bool // gives no token
 	asked   int
 	lag     time.Duration // of introspection behind a revocation
+	learns  time.Duration // of introspection behind the issue of a token
+	known   map[string]bool
 }
 
 func (n *nest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -40,6 +42,10 @@ func (n *nest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status(400)(w, r)
 	case r.URL.Path == "/token":
 		n.issued++
+		if n.learns > 0 {
+			fresh := canary + fmt.Sprint(n.issued)
+			time.AfterFunc(n.learns, func() { n.set(func() { n.known[fresh] = true }) })
+		}
 		writeJSON(w, 200, fmt.Sprintf(`{"access_token":"%s%d","token_type":"Bearer","expires_in":3600,"scope":%q}`, canary, n.issued, r.PostForm.Get("scope")))
 	case r.URL.Path == "/revoke":
 		gone := r.PostForm.Get("token")
@@ -53,7 +59,7 @@ func (n *nest) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status(503)(w, r)
 	default:
 		n.asked++
-		writeJSON(w, 200, fmt.Sprintf(`{"active":%v}`, !n.lying && !n.dead[r.PostForm.Get("token")]))
+		writeJSON(w, 200, fmt.Sprintf(`{"active":%v}`, !n.lying && !n.dead[r.PostForm.Get("token")] && (n.learns == 0 || n.known[r.PostForm.Get("token")])))
 	}
 }
 
@@ -66,7 +72,7 @@ func (n *nest) set(f func()) {
 // hatch runs a canary in front of n for as long as f takes.
 func hatch(t *testing.T, n *nest, edit func(*CanaryConfig), f func(c *Canary)) {
 	t.Helper()
-	n.dead = map[string]bool{}
+	n.dead, n.known = map[string]bool{}, map[string]bool{}
 	synctest.Test(t, func(t *testing.T) {
 		var network memnet.Network
 		network.Serve(t, "localhost:80", n)
@@ -107,10 +113,11 @@ func TestOUT04CanaryTellsALiarFromARevocation(t *testing.T) {
 				t.Errorf("%s: %s, want %s", when, got, want)
 			}
 		}
+		lately := "false false"
 		later := func(what func()) { // and somebody wants to know
 			n.set(what)
 			time.Sleep(3 * time.Second)
-			is("false false", "nobody looked lately")
+			is(lately, "nobody looked lately")
 			time.Sleep(leastPause)
 			synctest.Wait()
 		}
@@ -119,12 +126,34 @@ func TestOUT04CanaryTellsALiarFromARevocation(t *testing.T) {
 		is("true true", "its token was really revoked, and a fresh one is good")
 		later(func() { n.lying = true })
 		is("true false", "a fresh token is called inactive too")
-		later(func() { n.down, n.lying = true, false })
+		lately = "true false" // nothing was heard to the contrary
+		later(func() { n.down = true })
+		is("true false", "it cannot be asked")
+		time.Sleep(9 * time.Second)
+		is("false false", "it could not be asked for longer than every")
+		lately = "false false"
+		later(func() { n.lying = false })
 		is("false false", "it cannot be asked")
 		later(func() { n.down = false })
 		is("true true", "it is back")
 		later(func() { n.refuses, n.dead[canary+fmt.Sprint(n.issued)] = true, true })
 		is("false false", "no fresh token can be had, so nobody can tell")
+	})
+}
+
+// A server whose introspection lags behind what it issues is no liar for longer than until the next look.
+func TestCanaryOutlivesALagOfIntrospection(t *testing.T) {
+	t.Parallel()
+	n := &nest{learns: 200 * time.Millisecond}
+	hatch(t, n, nil, func(c *Canary) {
+		c.State()
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		n.set(func() {
+			if got := state(c); got != "true true" || n.issued > 2 {
+				t.Errorf("%s after %d tokens; want it alive at the second look", got, n.issued)
+			}
+		})
 	})
 }
 

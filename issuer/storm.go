@@ -45,8 +45,11 @@ type StormStats struct {
 // client credential failed, and which therefore calls every token inactive. While it doubts, an inactive answer becomes
 // an *Error{Unavailable, Doubted}: nobody is logged out, and nobody let in. It never makes an active answer of anything.
 //
-// Known is a token that this server called active, and that by its own word has not ended yet; a token without an end
-// is never known. When at least AtLeast known tokens turned inactive in the window, and these are Share of its answers
+// A canary that the server calls inactive is enough, unless it called some other token active in the window: who has
+// just begun knows no token that could turn.
+//
+// Else it is told by tokens that are known. Known is a token that this server called active, and that by its own word
+// has not ended yet; a token without an end is never known. When at least AtLeast known tokens turned inactive in the window, and these are Share of its answers
 // about known tokens, then the canary decides, if there is one; else whether a revocation explains it; else it is a
 // storm. In a storm every inactive answer is doubted, also that of a token never seen: a fresh login is as good as
 // another. It ends when the canary lives, a revocation explains it, or less than half of Share of a window's answers is
@@ -172,7 +175,7 @@ func (s *Storm) doubts(ctx context.Context, key watchword.Key, now time.Time) bo
 	if known {
 		s.slice(now).turned++
 	}
-	if known || s.phase != calm {
+	if known || s.phase != calm || s.config.Canary != nil {
 		s.weigh(ctx, now)
 	}
 	if s.phase == raging {
@@ -198,6 +201,8 @@ func (s *Storm) slice(now time.Time) *stormSlice {
 	return one
 }
 
+const canaryDied = "the server calls tokens inactive that it issued just now (the canary), and is not believed: inactive answers count as no answer"
+
 // weigh moves from phase to phase by what the window shows. The caller holds mu.
 func (s *Storm) weigh(ctx context.Context, now time.Time) {
 	turned, all, at := 0, 0, s.slice(now).at
@@ -209,19 +214,24 @@ func (s *Storm) weigh(ctx context.Context, now time.Time) {
 	sane := turned < all && float64(turned) < s.config.Share/2*float64(all)
 	switch s.phase {
 	case calm:
-		if turned < s.config.AtLeast || float64(turned) < s.config.Share*float64(all) {
+		few := turned < s.config.AtLeast || float64(turned) < s.config.Share*float64(all)
+		if few && (turned < all || s.config.Canary == nil) {
 			return
 		}
-		if known, lies := s.lies(); known && !lies {
+		switch known, lies := s.lies(); {
+		case known && lies:
+			s.become(ctx, raging, now, canaryDied)
+		case few:
+		case known:
 			s.become(ctx, believed, now, "so many tokens turned inactive because they were revoked")
-		} else {
+		default:
 			s.become(ctx, raging, now, "so many tokens turned inactive that the server is not believed: inactive answers count as no answer")
 		}
 	case raging:
 		known, lies := s.lies()
 		switch {
 		case known && !lies:
-			s.become(ctx, believed, now, "the server is believed again: they were revoked")
+			s.become(ctx, believed, now, "the server is believed again: the canary lives, or revocations were heard of that explain it")
 		case sane:
 			s.become(ctx, calm, now, "the server calls tokens active again and is believed")
 		case !known && watchword.Age(now, s.began) > longestStorm:
@@ -229,7 +239,7 @@ func (s *Storm) weigh(ctx context.Context, now time.Time) {
 		}
 	case believed:
 		if known, lies := s.lies(); known && lies {
-			s.become(ctx, raging, now, "the canary died: the server is not believed")
+			s.become(ctx, raging, now, canaryDied)
 		} else if sane {
 			s.phase = calm
 		}

@@ -137,12 +137,38 @@ func TestDeadCanaryOutweighsEvents(t *testing.T) {
 		s.round(0, 500)
 		time.Sleep(10 * time.Second)
 		s.failed = true
-		s.want("lied", s.round(0, 500), "doubted", 481, 481)
+		s.want("lied", s.round(0, 500), "doubted", 500, 500)
 		for range 1200 {
 			s.round(0, 100)
 		}
 		if !s.storm.Stats().Raging {
 			t.Error("the storm ended though the canary says that the server lies")
+		}
+	})
+}
+
+// A process that begins while the server lies knows no token that could turn. A dead canary tells it, and nobody is
+// logged out. But where the server calls other tokens active, a canary of which it knows nothing proves little.
+//
+// Covers: OUT-04 T13
+func TestADeadCanaryTellsWhoJustBegan(t *testing.T) {
+	dead := true
+	under(t, issuer.StormConfig{Canary: func() (bool, bool) { return true, !dead }}, func(s *sky) {
+		s.failed = true
+		s.want("from the first on", s.round(0, 50), "doubted", 50, 50)
+		s.failed, dead = false, false
+		s.want("mended", s.round(0, 50), "active", 50, 50)
+		s.dead["t7"] = true
+		if w := s.ask("t7"); w != "inactive" {
+			t.Errorf("a denial after the storm: %s", w)
+		}
+		dead = true
+		if w := s.ask("t7"); w != "inactive" {
+			t.Errorf("a denial while other tokens are active: %s", w)
+		}
+		time.Sleep(11 * time.Second)
+		if w := s.ask("t7"); w != "doubted" {
+			t.Errorf("nothing but inactive tokens and a dead canary: %s", w)
 		}
 	})
 }
