@@ -88,7 +88,11 @@ func latency(t *testing.T, engine string, open func(t *testing.T) revocation.Log
 		sink := &feedtest.Sink{}
 		watch := revocation.FleetWatch{}
 		if i == 1 {
-			watch.Applied = func(*revocation.Event, time.Duration) { applied <- time.Now() }
+			watch.Message = func(outcome string) {
+				if outcome == "applied" {
+					applied <- time.Now()
+				}
+			}
 		}
 		f, err := revocation.NewFleet(revocation.FleetConfig{Log: log, Sink: sink, Secret: []byte("0123456789abcdef"), Watch: watch,
 			Issuer: func(string) (string, bool) { return "as", true }})
