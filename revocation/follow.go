@@ -17,7 +17,7 @@ func (f *final) Unwrap() error { return f.error }
 
 const (
 	longestPause = 2 * time.Second
-	goodSpell    = 5 * time.Second // an attempt that lasted so long was no failure
+	goodSpell    = time.Second // an attempt that lasted so long was no failure: the next one need not wait
 )
 
 // Follow is how every driver keeps reading: it calls attempt again and again, with pauses from 50 ms to 2 s that are

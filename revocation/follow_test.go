@@ -56,3 +56,27 @@ func TestFollowTriesUntilWhoReadsHasEnough(t *testing.T) {
 		}
 	})
 }
+
+// What failed before a good spell is no reason to be deaf for long after it, however short the spell was.
+func TestFollowForgetsWhatFailedBefore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, enough, ended := 0, errors.New("enough"), time.Time{}
+		err := revocation.Follow(t.Context(), func(context.Context) error {
+			switch n++; n {
+			case 10:
+				time.Sleep(1100 * time.Millisecond) // it reads
+			case 11:
+				if deaf := time.Since(ended); deaf > 50*time.Millisecond {
+					t.Errorf("deaf for %v after it had read", deaf)
+				}
+				return revocation.Final(enough)
+			}
+			ended = time.Now()
+			return errors.New("broke")
+		}, func(error) error { return nil })
+		if err != enough {
+			t.Error(err)
+		}
+	})
+}

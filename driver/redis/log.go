@@ -183,14 +183,16 @@ func (r *reading) on(ctx context.Context, one rueidis.DedicatedClient) error {
 		if after == "" {
 			after = "0-0"
 		}
+		// Who answers is asked behind the question, and told with the answer: a server that is kept by its disk would let a
+		// second question wait until it has synced what came meanwhile. In silence this is also the ping.
 		ask, cancel := context.WithTimeout(ctx, pingEvery+askTimeout)
-		got, err := one.Do(ask, one.B().Xread().Count(512).Block(pingEvery.Milliseconds()).Streams().Key(stream).Id(after).Build()).AsXRead()
+		said := one.DoMulti(ask, one.B().Xread().Count(512).Block(pingEvery.Milliseconds()).Streams().Key(stream).Id(after).Build(), whoAnswers(one))
 		cancel()
+		got, err := said[0].AsXRead()
 		if err != nil && !rueidis.IsRedisNil(err) {
 			return err
 		}
-		// Who answered is asked after the answer and before it counts; in silence this is also the ping.
-		id, err := r.log.identity(ctx, one)
+		id, err := identity(said[1])
 		if err != nil {
 			return err
 		}
@@ -209,7 +211,9 @@ func (r *reading) on(ctx context.Context, one rueidis.DedicatedClient) error {
 
 // continuity shows that what comes next follows what was read last, or is a gap.
 func (r *reading) continuity(ctx context.Context, one rueidis.DedicatedClient) error {
-	id, err := r.log.identity(ctx, one)
+	ask, cancel := deadline(ctx)
+	defer cancel()
+	id, err := identity(one.Do(ask, whoAnswers(one)))
 	if err != nil {
 		return err
 	}
@@ -223,8 +227,6 @@ func (r *reading) continuity(ctx context.Context, one rueidis.DedicatedClient) e
 	case r.after == "":
 		return nil
 	}
-	ask, cancel := deadline(ctx)
-	defer cancel()
 	last, err := one.Do(ask, one.B().Xrange().Key(r.log.c.together("log")).Start(r.after).End(r.after).Count(1).Build()).AsXRange()
 	if err != nil {
 		return err
@@ -242,11 +244,13 @@ func (r *reading) another(id string) {
 	r.gap("another server, or one that started again")
 }
 
-// identity is the replication id of the master that answers.
-func (l *Log) identity(ctx context.Context, one rueidis.DedicatedClient) (string, error) {
-	ask, cancel := deadline(ctx)
-	defer cancel()
-	info, err := one.Do(ask, one.B().Info().Section("replication").Build()).ToString()
+func whoAnswers(c rueidis.CoreClient) rueidis.Completed {
+	return c.B().Info().Section("replication").Build()
+}
+
+// identity is the replication id of the master that answered whoAnswers.
+func identity(said rueidis.RedisResult) (string, error) {
+	info, err := said.ToString()
 	if err != nil {
 		return "", err
 	}
