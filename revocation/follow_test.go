@@ -74,7 +74,7 @@ func TestFollowForgetsWhatFailedBefore(t *testing.T) {
 			}
 			ended = time.Now()
 			return errors.New("broke")
-		}, func(error) error { return nil })
+		}, func(error) error { return nil }, func(error) {})
 		if err != enough {
 			t.Error(err)
 		}

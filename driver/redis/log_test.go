@@ -84,7 +84,7 @@ func TestWhoAnswersIsAskedWithTheQuestion(t *testing.T) {
 			return enough
 		}
 		return nil
-	}, func(why string) { seen = append(seen, "gap") })
+	}, func(string) { seen = append(seen, "gap") }, func(error) {})
 	if want := []string{"one/1-0 a", "gap", "two/1-0 b"}; !errors.Is(err, enough) || !slices.Equal(seen, want) {
 		t.Errorf("%q, %v; want %q", strings.Join(seen, ", "), err, want)
 	}
