@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/watchword-dev/watchword/authority"
@@ -350,6 +351,35 @@ func revoke(ctx context.Context, s *stage) error {
 	return s.revokes(ctx, "through Watchword", s.target.PassThrough, bound, limit)
 }
 
+// refusal is how long after a revocation a door accepted the token, and how often it did past a limit.
+type refusal struct {
+	after time.Duration
+	late  int
+	err   error
+}
+
+// refuses asks a door about a revoked token until it refuses it.
+func (s *stage) refuses(ctx context.Context, d *Door, token string, revoked time.Time, limit time.Duration) (r refusal) {
+	for {
+		got := s.ask(ctx, question{door: d, token: token})
+		if r.err = ctx.Err(); r.err != nil {
+			return r
+		}
+		r.after = max(0, got.at.Sub(revoked))
+		switch {
+		case got.outcome == refused:
+			return r
+		case r.after > limit && (got.outcome == accepted || got.outcome == degraded):
+			r.late++
+		}
+		if r.after > limit+10*time.Second {
+			r.err = fmt.Errorf("%s does not refuse a revoked token for %v", d.name(), r.after)
+			return r
+		}
+		time.Sleep(5 * time.Millisecond) // so that a drill is no flood
+	}
+}
+
 // revokes revokes tokens at an endpoint and watches how long each door accepts them; none may past limit.
 func (s *stage) revokes(ctx context.Context, way, at string, bound, limit time.Duration) error {
 	const samples = 10
@@ -367,25 +397,17 @@ func (s *stage) revokes(ctx context.Context, way, at string, bound, limit time.D
 			return err
 		}
 		revoked := time.Now()
-		for i := range s.target.Doors {
-			for {
-				got := s.ask(ctx, question{door: &s.target.Doors[i], token: tokens[0]})
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				after := max(0, got.at.Sub(revoked))
-				if got.outcome == refused {
-					took[i] = append(took[i], after)
-					break
-				}
-				if after > limit && (got.outcome == accepted || got.outcome == degraded) {
-					late++
-				}
-				if after > limit+10*time.Second {
-					return fmt.Errorf("%s does not refuse a revoked token for %v", s.target.Doors[i].name(), after)
-				}
-				time.Sleep(5 * time.Millisecond) // so that a drill is no flood
+		refusals := make([]refusal, len(took))
+		var wait sync.WaitGroup
+		for i := range took { // at once: none is asked later because another takes long
+			wait.Go(func() { refusals[i] = s.refuses(ctx, &s.target.Doors[i], tokens[0], revoked, limit) })
+		}
+		wait.Wait()
+		for i, r := range refusals {
+			if r.err != nil {
+				return r.err
 			}
+			took[i], late = append(took[i], r.after), late+r.late
 		}
 	}
 	for i, all := range took {
