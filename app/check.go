@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/watchword-dev/watchword"
+	"github.com/watchword-dev/watchword/revocation"
 )
 
 // check finds what is wrong between keys: what is missing together, contradicts, or would be read and do nothing.
@@ -24,6 +25,9 @@ func (c *Config) check(r *reader) {
 	c.checkOperators(r)
 	c.checkCanaries(r)
 	c.checkListeners(r)
+	if b := c.Revocation.MaxBytes; b > 0 && b < revocation.MinBytes {
+		r.wrong(r.at("revocation.max_bytes"), "is too small to hold anything", "write at least 64KiB")
+	}
 	if r.has("decision_log.decisions") && c.DecisionLog.To == "none" {
 		r.inert("decision_log.decisions", "no decision is written", "remove it, or write where to")
 	}

@@ -286,6 +286,7 @@ func TestCAC05_T15BoundsAndSizes(t *testing.T) {
 		at("freshness."+k, "freshness: {"+k+": 9999999999h}", "is no duration")
 	}
 	at("cache.max_bytes", "cache: {max_bytes: 0}", "cannot be zero")
+	at("revocation.max_bytes", "revocation: {max_bytes: 1KiB}", "too small")
 	at("cache.max_bytes", "cache: {max_bytes: -1}", "negative")
 	at("cache.max_bytes", "cache: {max_bytes: -1MiB}", "negative")
 	at("cache.max_bytes", "cache: {max_bytes: 9999999999GiB}", "too large")

@@ -17,6 +17,7 @@ import (
 // Defaults of Config and Issuer.
 const (
 	DefaultMaxBytes     = 64 << 20
+	MinBytes            = 64 << 10 // the least MaxBytes
 	DefaultMaxTokenLife = 24 * time.Hour
 	DefaultRemember     = watchword.DefaultMaxAge + time.Minute
 )
@@ -133,7 +134,7 @@ func New(c Config) (*Ledger, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	errs := []error{validate(c.Issuers)}
-	if c.MaxBytes < 1<<16 {
+	if c.MaxBytes < MinBytes {
 		errs = append(errs, fmt.Errorf("revocation: MaxBytes %d is less than 64 KiB", c.MaxBytes))
 	}
 	if c.ReadOnly && c.Folder == "" {
