@@ -24,6 +24,8 @@ type Engine struct {
 	Open func(t *testing.T) revocation.Log
 	// Restart ends the engine as kill -9 does, and starts it again with what it had stored. nil: cannot be tested.
 	Restart func(t *testing.T)
+	// Pause lets the engine answer nobody until resume is called. nil: cannot be tested.
+	Pause func(t *testing.T) (resume func())
 	// Lose makes the engine lose what last calls of write put into it after it acknowledged them, as a failover to a
 	// replica that missed them does. nil: cannot be tested.
 	Lose func(t *testing.T, write func())
@@ -37,6 +39,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Engine) {
 	}{
 		{"order", order}, {"resume", resume}, {"keep", keep}, {"large", large}, {"ends", ends},
 		{"fleet", fleet}, {"late joiner", lateJoiner}, {"strangers", strangers},
+		{"tampered", tampered}, {"mirror", mirror}, {"partition", partition},
 		{"restart", restart}, {"lose", lose},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.f(t, fresh(t)) })

@@ -13,6 +13,10 @@ func TestMemory(t *testing.T) {
 		return Engine{
 			Open:    func(*testing.T) revocation.Log { return m },
 			Restart: func(*testing.T) {},
+			Pause: func(*testing.T) func() {
+				m.Stall(true)
+				return func() { m.Stall(false) }
+			},
 			Lose: func(_ *testing.T, write func()) {
 				m.Stall(false)
 				write()
