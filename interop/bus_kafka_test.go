@@ -91,6 +91,9 @@ func TestBusKafka(t *testing.T) {
 		return feedtest.Engine{Open: openKafka(server.address, fmt.Sprintf("t%d", n)), Restart: func(t *testing.T) {
 			server.process.kill()
 			server.start(t)
+		}, Pause: func(*testing.T) func() {
+			server.process.pause()
+			return server.process.resume
 		}}
 	})
 }

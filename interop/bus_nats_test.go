@@ -43,7 +43,11 @@ func TestBusNATS(t *testing.T) {
 	t.Parallel()
 	feedtest.Run(t, func(t *testing.T) feedtest.Engine {
 		server := startNATS(t)
-		return feedtest.Engine{Open: openNATS(server.address), Restart: func(t *testing.T) {
+		pause := func(*testing.T) func() {
+			server.process.pause()
+			return server.process.resume
+		}
+		return feedtest.Engine{Open: openNATS(server.address), Pause: pause, Restart: func(t *testing.T) {
 			server.process.kill()
 			server.start(t)
 		}, Lose: func(t *testing.T, write func()) { // the store of a moment ago comes back

@@ -73,7 +73,10 @@ func TestBusRedis(t *testing.T) {
 	n := 0
 	feedtest.Run(t, func(t *testing.T) feedtest.Engine {
 		n++
-		e := feedtest.Engine{Open: openRedis(server.address, fmt.Sprintf("t%d", n))}
+		e := feedtest.Engine{Open: openRedis(server.address, fmt.Sprintf("t%d", n)), Pause: func(*testing.T) func() {
+			server.process.pause()
+			return server.process.resume
+		}}
 		switch {
 		case strings.HasSuffix(t.Name(), "/restart"):
 			e.Restart = func(t *testing.T) {

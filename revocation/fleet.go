@@ -85,7 +85,6 @@ type Fleet struct {
 	send     chan struct{} // holds one token: who has it appends
 	sequence uint64        // of the last record that was appended or may have been
 	pending  []byte        // sealed under sequence, and not known to be in the log
-	lapsed   map[string]string
 
 	position string // after the last entry; only Run's goroutine
 	nodes    map[publisher]*node
@@ -94,9 +93,10 @@ type Fleet struct {
 	beats    uint64         // of ours that were read
 	ready    atomic.Pointer[string]
 
-	mu   sync.Mutex
-	owed []Event              // in force here, and not known to be durable in the log and beside it; at most maxOwed
-	said map[string]time.Time // warnings, each a text of this file
+	mu     sync.Mutex
+	lapsed map[string]string    // issuers of which others were not told something, and why
+	owed   []Event              // in force here, and not known to be durable in the log and beside it; at most maxOwed
+	said   map[string]time.Time // warnings, each a text of this file
 }
 
 // node is what we know of a publisher, by what we read of it.

@@ -128,40 +128,49 @@ func (f *Fleet) Lapse(ctx context.Context, issuer, why string) error {
 
 // append numbers, seals and appends r. What failed before goes first, under its old number: if it had arrived after all
 // it is a duplicate, and if not there is no hole. Where r cannot be sent, the issuers of about have lapsed on every other
-// node: no later proof may pass over what they were not told.
+// node: no later proof may pass over what they were not told. It returns when ctx ends, also while another one waits for
+// the bus: senders do not wait for long. A proof that is on its way then was none of what about says, for a feed proves
+// nothing while it delivers.
 func (f *Fleet) append(ctx context.Context, r *record, about []Event) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.c.Timeout)
 	defer cancel()
-	select {
-	case <-f.send:
-	case <-ctx.Done():
-		// Who holds the token may be about to send a proof; so this waits for its turn after all, but sends nothing.
-		<-f.send
-		err = context.Cause(ctx)
-	}
-	defer func() { f.send <- struct{}{} }()
 	defer func() {
 		if err != nil {
+			f.mu.Lock()
+			defer f.mu.Unlock()
 			for i := range about {
 				f.lapsed[about[i].Issuer] = "something could not be published"
 			}
 		}
 	}()
-	if err != nil {
-		return err
+	select {
+	case <-f.send:
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
+	defer func() { f.send <- struct{}{} }()
 	if err := f.flush(ctx); err != nil {
 		return err
 	}
-	for issuer, why := range f.lapsed {
+	for issuer, why, is := f.nextLapse(); is; issuer, why, is = f.nextLapse() {
 		f.number(&record{kind: kindLapse, issuer: issuer, why: why})
-		delete(f.lapsed, issuer) // it is pending now, which comes first
 		if err := f.flush(ctx); err != nil {
 			return err
 		}
 	}
 	f.number(r)
 	return f.flush(ctx)
+}
+
+// nextLapse takes one that is to be told: it is pending then, which comes first.
+func (f *Fleet) nextLapse() (issuer, why string, is bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for issuer, why := range f.lapsed {
+		delete(f.lapsed, issuer)
+		return issuer, why, true
+	}
+	return "", "", false
 }
 
 // number makes r what is pending.

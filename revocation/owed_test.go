@@ -2,6 +2,7 @@ package revocation_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,5 +79,36 @@ func TestKeptByWhatIsSaid(t *testing.T) {
 		}
 		stop()
 		<-done
+	})
+}
+
+// Who wants to publish waits no longer than its sender does, also while a message of ours hangs before it.
+//
+// Covers: SIG-22
+func TestSendersDoNotWaitForOthers(t *testing.T) {
+	bubble(t, func(t *testing.T, log *feedtest.Memory, a, b *station) {
+		log.Stall(true)
+		time.Sleep(2 * time.Second) // a beat hangs
+		for _, id := range []string{"x", "y"} {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			began := time.Now()
+			if err := a.Publish(ctx, news(id)); err == nil || time.Since(began) != 100*time.Millisecond {
+				t.Errorf("%s: %v after %v", id, err, time.Since(began))
+			}
+		}
+		log.Stall(false)
+		if err := a.Prove(t.Context(), "main", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		story := b.sink.Story()
+		if gap := slices.Index(story, "gap main: something could not be published"); gap < 0 || slices.Index(story, "cover main") < gap {
+			t.Errorf("a proof passes over what was not told: %q", story)
+		}
+		time.Sleep(10 * time.Second)
+		if !b.sink.Has("x") || !b.sink.Has("y") {
+			t.Errorf("%q", b.sink.Story())
+		}
 	})
 }

@@ -20,7 +20,8 @@ import (
 
 const (
 	maxBody        = 64 << 10
-	publishTimeout = 3 * time.Second // below the 5 s after which common senders give up
+	publishTimeout = 3 * time.Second // below the 5 s after which common senders give up …
+	lapseTimeout   = time.Second     // … with this beside it
 	replayed       = 1 << 16         // signals of one way that are remembered
 )
 

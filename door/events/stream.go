@@ -173,15 +173,15 @@ func (s *stream) deliver(ctx context.Context, r *revocation.Reading) error {
 // failed notes a delivery that was not applied: from here on nothing is proven that happened before the next proof.
 // Only what somebody authenticated sends gets here, so that garbage from strangers is no gap.
 func (s *stream) failed(ctx context.Context, err error) {
-	why := "not_applied"
+	why, within := "not_applied", lapseTimeout // most of what the sender waits for was spent on publishing
 	if refusal, is := errors.AsType[*revocation.Refusal](err); is {
-		why = string(refusal.Code)
+		why, within = string(refusal.Code), publishTimeout
 		s.refused(ctx, err)
 	}
 	s.mu.Lock()
 	s.owed = why
 	s.mu.Unlock()
-	if s.lapse(ctx, why) == nil {
+	if s.lapseWithin(ctx, within, why) == nil {
 		s.mu.Lock()
 		s.owed = ""
 		s.mu.Unlock()
@@ -190,10 +190,14 @@ func (s *stream) failed(ctx context.Context, err error) {
 
 // lapse forwards a gap, where this feed covers anything.
 func (s *stream) lapse(ctx context.Context, why string) error {
+	return s.lapseWithin(ctx, publishTimeout, why)
+}
+
+func (s *stream) lapseWithin(ctx context.Context, within time.Duration, why string) error {
 	if !s.config.Covering {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
 	defer cancel()
 	return s.door.config.Publisher.Lapse(ctx, s.signals.Issuer, s.config.Name+": "+why)
 }
