@@ -174,8 +174,10 @@ func (a *App) assemble(c *Config) (*parts, error) {
 			p.handlers["events"] = p.hearing
 		}
 	}
-	p.handlers["admin"], err = c.operators(to, a.ledger, a.remembered(c), a.metrics, p.logger, observe.Admin(a.metrics.Handler(), a.ready),
-		admin.Modes{Set: a.setMode, List: a.modes.standing, Audit: p.logger}.Endpoints()...)
+	audit, err := observe.NewLogger(a.stderr, observe.LoggerConfig{Format: c.Log.Format}) // what operators do is kept at every level
+	note(err)
+	p.handlers["admin"], err = c.operators(to, a.ledger, a.remembered(c), a.metrics, audit, observe.Admin(a.metrics.Handler(), a.ready),
+		admin.Modes{Set: a.setMode, List: a.modes.standing, Audit: audit}.Endpoints()...)
 	note(err)
 	for name, pair := range c.servedWith() {
 		p.certs[name], err = pair.load()

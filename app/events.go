@@ -378,11 +378,11 @@ func (a *App) listen() {
 }
 
 // operators is the admin API, beside what every admin listener has.
-func (c *Config) operators(to revocation.Publisher, ledger *revocation.Ledger, memory *admin.Memory, metrics *observe.Metrics, logger *slog.Logger, rest http.Handler, more ...admin.Endpoint) (http.Handler, error) {
+func (c *Config) operators(to revocation.Publisher, ledger *revocation.Ledger, memory *admin.Memory, metrics *observe.Metrics, audit *slog.Logger, rest http.Handler, more ...admin.Endpoint) (http.Handler, error) {
 	if len(c.Operators) == 0 {
 		return rest, nil
 	}
-	config := admin.Config{Publisher: to, TokenID: ledger.TokenID, Held: ledger.Held, Heard: metrics.Heard, Audit: logger, Selectors: map[string][]string{}, Memory: memory, More: more}
+	config := admin.Config{Publisher: to, TokenID: ledger.TokenID, Held: ledger.Held, Heard: metrics.Heard, Audit: audit, Selectors: map[string][]string{}, Memory: memory, More: more}
 	for i := range c.Issuers {
 		config.Selectors[c.Issuers[i].Name] = c.Issuers[i].declared()
 	}

@@ -305,7 +305,7 @@ var tlsInKeys = object([]row[TLS]{
 })
 
 var logKeys = object([]row[Log]{
-	key("level", word("debug", "info", "warn", "error"), func(l *Log) *string { return &l.Level }, "The least that is said.").or("info"),
+	key("level", word("debug", "info", "warn", "error"), func(l *Log) *string { return &l.Level }, "The least that is said. What operators do is said at every level.").or("info"),
 	key("format", word("text", "json"), func(l *Log) *string { return &l.Format }, "One line a message: text for people, json for machines.").or("text"),
 })
 

@@ -1,6 +1,9 @@
 package app
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -50,5 +53,46 @@ func TestOUT02ModeOutlivesAReload(t *testing.T) {
 	decide(watchword.CannotKnow, watchword.Whole)
 	if got := r.modes.standing(); len(got) != 0 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// What operators do is kept, however little the process says of itself.
+//
+// Covers: OUT-02
+func TestOUT02OperatorsAreAuditedAtEveryLevel(t *testing.T) {
+	t.Parallel()
+	path, text := site(t, newServer(t, "live-token"))
+	write(t, filepath.Dir(path), "ops", "operator\n")
+	text = change(t, text, "admin: {listen: 127.0.0.1:0}", "admin: {listen: 127.0.0.1:0, operators: [{name: ops, bearer: {file: ops}}]}")
+	text = change(t, text, "level: debug", "level: error, format: json")
+	text = change(t, text, "doors:\n", "policies: [{name: orders}]\ndoors:\n  forward_auth: {listen: unix:"+filepath.Dir(path)+"/auth.sock}\n")
+	write(t, filepath.Dir(path), "watchword.yaml", text)
+	c, err := Parse(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := &lines{more: make(chan struct{}, 1)}
+	a, err := Build(c, io.Discard, said)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.close()
+	for at, body := range map[string]string{
+		"/v1/mode":        `{"policy":"orders","on_unavailable":"deny","until":"` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `","why":"a drill"}`,
+		"/v1/revocations": `{"issuer":"main","sub":"ann","why":"she left"}`,
+	} {
+		r := httptest.NewRequest(http.MethodPost, at, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer operator")
+		w := httptest.NewRecorder()
+		a.now.Load().handlers["admin"].ServeHTTP(w, r)
+		if w.Code != http.StatusOK {
+			t.Fatalf("%s: %d %s", at, w.Code, w.Body)
+		}
+	}
+	for _, want := range []string{`"operator":"ops"`, `"why":"a drill"`, `"why":"she left"`} {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("not kept: %s\n%s", want, said)
+		}
 	}
 }
