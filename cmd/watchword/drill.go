@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -42,6 +43,14 @@ func (c *drillCmd) Run(e *env) error {
 	if c.Name != "all" {
 		names = []string{c.Name}
 	}
+	var page *os.File
+	if c.Report != "" { // before anything is played; what it held stays until there is something new
+		var err error
+		if page, err = os.OpenFile(c.Report, os.O_WRONLY|os.O_CREATE, 0o644); err != nil {
+			return usage("--report: %w", err)
+		}
+		defer page.Close()
+	}
 	held, reports := true, []*drill.Report{}
 	for _, name := range names {
 		if c.Name == "all" && config.Target != nil {
@@ -65,15 +74,14 @@ func (c *drillCmd) Run(e *env) error {
 			return err
 		}
 	}
-	if c.Report != "" {
-		f, err := os.OpenFile(c.Report, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-		if err != nil {
-			return err
+	if page != nil {
+		// What is no regular file (a pipe, /dev/stdout) has nothing to cut off.
+		if info, err := page.Stat(); err == nil && info.Mode().IsRegular() {
+			if err := page.Truncate(0); err != nil {
+				return err
+			}
 		}
-		if err := drill.WriteHTML(f, reports); err != nil {
-			return err
-		}
-		if err := f.Close(); err != nil {
+		if err := errors.Join(drill.WriteHTML(page, reports), page.Close()); err != nil {
 			return err
 		}
 	}

@@ -114,6 +114,31 @@ func TestDrillATarget(t *testing.T) {
 	}
 }
 
+// Nobody waits for a drill whose report cannot be kept, and one that could not be played takes no earlier report along.
+func TestDrillReportIsOpenedFirst(t *testing.T) {
+	t.Parallel()
+	status, out, stderr := command(t, "", nil, "drill", "herd", "--report", filepath.Join(t.TempDir(), "absent", "report.html"))
+	if status != exitUsage || out != "" || strings.Contains(stderr, "…") {
+		t.Errorf("%d, played in vain:\n%s%s", status, out, stderr)
+	}
+	report := filepath.Join(t.TempDir(), "report.html")
+	if err := os.WriteFile(report, []byte(strings.Repeat("earlier ", 1<<14)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, stderr := command(t, "", nil, "drill", "herd", "--report", report, "--target", "absent.json"); status != exitUsage {
+		t.Errorf("%d %s", status, stderr)
+	}
+	if page, err := os.ReadFile(report); err != nil || len(page) != 1<<17 {
+		t.Errorf("an earlier report: %d bytes, %v", len(page), err)
+	}
+	if status, found := play(t, "herd", "--report", report); status != exitDone {
+		t.Errorf("%d %+v", status, found)
+	}
+	if page, err := os.ReadFile(report); err != nil || !strings.HasSuffix(string(page), "</html>\n") || strings.Contains(string(page), "earlier") {
+		t.Errorf("a new report: %v, ends with %q", err, page[max(0, len(page)-20):])
+	}
+}
+
 func TestDrillMistakes(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"nonsense"}, {"herd", "--target", "absent.json"}, {"herd", "--unit", "1ms"}, {}} {
