@@ -72,6 +72,7 @@ func (c *Config) checkIssuers(r *reader) {
 		}
 		c.checkClientAuth(r, path, is, plainHTTP)
 		c.checkJWT(r, path, is)
+		checkGuard(r, path, is)
 		c.checkResponse(r, path, is)
 	}
 }
@@ -210,6 +211,9 @@ func (c *Config) checkTiers(r *reader, policy string, p *watchword.Policy) {
 				r.wrong(r.at(at), fmt.Sprintf("is above the policy's %v: a tier can only tighten", *b.top), "lower it, or raise the policy's and write a tier for all others")
 			}
 		}
+		if f.MaxStaleness == watchword.UntilExpiry {
+			r.inert(path+".max_age", "max_staleness is until_expiry", "write a max_staleness that can be kept, or remove it")
+		}
 		if r.has(path+".max_age") && f.MaxAge < f.MaxStaleness && !r.bad(path+".max_age") && !r.bad(path+".max_staleness") {
 			r.below(path+".max_age", f.MaxAge, f.MaxStaleness)
 		}
@@ -308,6 +312,7 @@ func (c *Config) checkPolicies(r *reader) {
 			r.inert(path+".dangerously_hold", "stale_if_error bounds it, and is 0", "write how long in stale_if_error, or remove it")
 		}
 		c.checkReach(r, path, &c.Policies[i].Policy)
+		c.checkRecheck(r, path, &c.Policies[i].Policy)
 	}
 	if r.has("doors") && !r.has("doors.forward_auth") && r.has("policies") {
 		r.silent(r.at("policies"), "has no effect: no door uses policies", "add doors.forward_auth, or remove them (callers of the introspection door are policies of their own)")

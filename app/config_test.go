@@ -135,6 +135,19 @@ func TestT9InertKeys(t *testing.T) {
 	inert("issuers[0].client_auth.client_id", change(t, base, "{method: none}", "{method: none, client_id: rs}"))
 	inert("issuers[0].client_auth.token", change(t, base, "{method: none}", "{method: client_secret_post, client_id: rs, client_secret: {env: A}, token: {env: B}}"))
 	inert("issuers[0].client_auth.alg", change(t, base, "{method: none}", "{method: bearer, token: {env: B}, alg: ES256}"))
+	main := func(more string) string { return change(t, base, "    client_auth", "    "+more+"\n    client_auth") }
+	inert("issuers[0].guard.retry_budget", main("guard: {retries: 0, retry_budget: 0.2}"))
+	inert("issuers[0].guard.hedge_after", main("guard: {hedge_after: 2s}"))
+	accepted(t, main("guard: {retries: 0, retry_budget: 0.2, hedge_after: 1999ms}"))
+	recheck := "    recheck: {probability: 0.1}\n    require"
+	inert("policies[0].recheck", change(t, base, "    require", "    freshness: {max_staleness: 0}\n"+recheck))
+	accepted(t, change(t, base, "    require", recheck))
+	alone := change(t, base, "    introspection_endpoint: https://as.example/introspect\n    client_auth: {method: none}\n",
+		"    issuer: https://as.example\n    introspection_endpoint: none\n    jwt: {mode: local_first}\n") + "freshness: {max_staleness: until_expiry}\n"
+	for _, key := range []string{"guard: {rate: 10}", "storm: {share: 0.5}", "token_type_hint: none", "max_age_hint: true", "quirks: {scope_array: true}"} {
+		inert("issuers[0]."+key[:strings.Index(key, ":")], change(t, alone, "    jwt", "    "+key+"\n    jwt"))
+	}
+	inert("policies[0].recheck", change(t, alone, "    require", recheck))
 }
 
 // Every word that the contract has and this version lacks would be refused by its name. There is none now, so the table

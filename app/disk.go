@@ -251,9 +251,12 @@ func (c *Config) warn() {
 			catchAll = p.Policy.Name
 		}
 	}
-	for _, is := range c.Issuers {
+	for i := range c.Issuers {
+		is := &c.Issuers[i]
 		if len(c.accepting(is.Name)) == 0 {
 			add("issuer %q is never asked: no policy or caller accepts its tokens", is.Name)
+		} else if is.JWT.Mode != "off" && !c.vouches(is) {
+			add("issuer %q: jwt vouches for no token: a signature counts as skew (%v) older than it is, and no max_staleness is longer", is.Name, is.Skew)
 		}
 	}
 	if c.ForwardAuth != nil {

@@ -121,22 +121,36 @@ func (c *Config) checkReach(r *reader, path string, p *watchword.Policy) {
 	if !r.has(at.path) && r.has("freshness.max_staleness") {
 		at = place{at.path, r.at("freshness.max_staleness").node}
 	}
+	c.checkBound(r, at, p, p.Freshness.MaxStaleness)
+	for i := range p.Tiers {
+		if at := r.at(fmt.Sprintf("%s.tiers[%d].freshness.max_staleness", path, i)); r.has(at.path) {
+			c.checkBound(r, at, p, p.Tiers[i].Freshness.MaxStaleness)
+		}
+	}
+}
+
+func (c *Config) checkBound(r *reader, at place, p *watchword.Policy, bound time.Duration) {
 	feeds := c.covering()
 	for i := range c.Issuers {
 		is := &c.Issuers[i]
 		if len(p.Issuers) > 0 && !slices.Contains(p.Issuers, is.Name) {
 			continue
 		}
-		switch until := p.Freshness.MaxStaleness == watchword.UntilExpiry; {
+		switch until := bound == watchword.UntilExpiry; {
 		case !until && !is.introspects() && feeds[is.Name] == "":
 			r.silent(at, fmt.Sprintf("cannot be met: issuer %s does not introspect, so nothing newer than a token's own signature can be had", is.Name),
 				"write max_staleness: until_expiry, which promises nothing, accept only issuers that introspect, or name a covering feed that covers everything")
-		case !until && !is.introspects() && p.Freshness.MaxStaleness <= c.stream(feeds[is.Name], is.Name).Lag:
-			r.silent(at, fmt.Sprintf("is %v, and cannot be met: issuer %s does not introspect, and what its covering feed proves is always older than its lag", p.Freshness.MaxStaleness, is.Name),
+		case !until && !is.introspects() && bound <= c.stream(feeds[is.Name], is.Name).Lag:
+			r.silent(at, fmt.Sprintf("is %v, and cannot be met: issuer %s does not introspect, and what its covering feed proves is always older than its lag", bound, is.Name),
 				"write a duration above the feed's lag, such as 30s")
 		case until && is.introspects():
 			r.silent(at, fmt.Sprintf("is until_expiry, though issuer %s introspects and a bound could be kept", is.Name),
 				"write a duration, or accept only issuers whose introspection_endpoint is none")
 		}
 	}
+}
+
+// vouches reports whether a signature of is can be worth anything to anybody: it counts as skew older than it is.
+func (c *Config) vouches(is *Issuer) bool {
+	return is.Covering != "" || slices.ContainsFunc(c.boundsFor(is.Name), func(f watchword.Freshness) bool { return f.MaxStaleness > is.Skew })
 }

@@ -242,6 +242,19 @@ func TestBoundsThatNobodyCanMeet(t *testing.T) {
 	refused(t, change(t, mixed, "until_expiry}", "until_expiry, max_age: 1h}"), "policies[0].freshness.max_age", "no effect")
 	refused(t, change(t, mixed, "until_expiry", "until-expiry"), "policies[0].freshness.max_staleness", "no duration")
 	accepted(t, mixed+"freshness: {max_age: 10m}\n")
+	tier := func(f string) string {
+		return change(t, mixed, "    issuers: [jwts]", "    issuers: [jwts]\n    tiers: [{when: {client: [batch]}, freshness: "+f+"}]")
+	}
+	refused(t, tier("{max_staleness: 10s}"), "policies[0].tiers[0].freshness.max_staleness", "cannot be met: issuer jwts does not introspect")
+	refused(t, tier("{max_age: 10s}"), "policies[0].tiers[0].freshness.max_age", "no effect")
+	accepted(t, tier("{stale_if_error: 0}"))
+	quiet := change(t, base, "    client_auth", "    issuer: https://as.example\n    skew: 30s\n    jwt: {mode: local_first}\n    client_auth")
+	warned := func(text string) bool {
+		return strings.Contains(strings.Join(accepted(t, text).Warnings(), "\n"), `issuer "main": jwt vouches for no token`)
+	}
+	if !warned(quiet) || warned(change(t, quiet, "skew: 30s", "skew: 29s")) || warned(base) {
+		t.Errorf("a signature that is always too old: %v", accepted(t, quiet).Warnings())
+	}
 	forward := change(t, alone, "    callers:\n      - {client_id: orders, client_secret: {env: ORDERS_SECRET}}\n", "    forward_caller_auth: true\n",
 		"    require", "    freshness: {max_staleness: until_expiry}\n    require")
 	refused(t, forward, "doors.introspection.forward_caller_auth", "needs an issuer that introspects")

@@ -1,7 +1,9 @@
 package app
 
 import (
+	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/watchword-dev/watchword"
@@ -35,6 +37,34 @@ func (is *Issuer) guarded() guard.Config {
 	g := is.Guard
 	return guard.Config{Timeout: is.Timeout, Retries: g.Retries, RetryBudget: g.RetryBudget, MaxInFlight: g.MaxInFlight, Rate: g.Rate,
 		Breaker: guard.Breaker{Failures: g.Failures, Over: g.Over, Open: g.Open}, HedgeAfter: g.HedgeAfter}
+}
+
+// checkGuard finds what protects nobody, and what is never reached.
+func checkGuard(r *reader, path string, is *Issuer) {
+	if !is.introspects() {
+		for _, key := range []string{"guard", "storm", "token_type_hint", "max_age_hint", "quirks"} {
+			r.inert(path+"."+key, "it does not introspect, so nobody is asked", "remove it, or write introspection_endpoint")
+		}
+		return
+	}
+	if g := is.Guard; g.Retries == 0 && g.HedgeAfter == 0 {
+		r.inert(path+".guard.retry_budget", "retries and hedge_after are 0, so nothing is asked twice", "remove it, or write one of them")
+	} else if g.HedgeAfter >= is.Timeout {
+		r.inert(path+".guard.hedge_after", fmt.Sprintf("timeout is over after %v", is.Timeout), "write a shorter one, or remove it")
+	}
+}
+
+// checkRecheck finds rechecks of which there is none: where every decision asks, and where nobody can be asked.
+func (c *Config) checkRecheck(r *reader, path string, p *watchword.Policy) {
+	asked := func(is Issuer) bool {
+		return is.introspects() && (len(p.Issuers) == 0 || slices.Contains(p.Issuers, is.Name))
+	}
+	switch {
+	case p.Freshness.MaxStaleness == 0 && !r.bad(path+".freshness.max_staleness"):
+		r.inert(path+".recheck", "max_staleness is 0, so every decision asks", "remove it, or write a longer max_staleness")
+	case len(c.Issuers) > 0 && !slices.ContainsFunc(c.Issuers, asked):
+		r.inert(path+".recheck", "none of its issuers introspects, so nobody can be asked", "remove it")
+	}
 }
 
 // storm is what tells a lie from a revocation. The zero value knows nothing.

@@ -117,7 +117,7 @@ func TestDemandsOfAConfiguration(t *testing.T) {
   allowed     400 a second (the less of guard.rate 1,000 and revocation.reask_per_second 400): enough, if the server can answer that
   in all: hosts share answers (cache.l2), and each is allowed that much
 `},
-		"nobody can be asked": {relying("https://as.example/i\", client_auth: {method: none}", "none\", jwt: {mode: local_first}", "canary:", "#", ", tiers: [{when: {client: [batch]}, freshness: {max_staleness: 10s, max_age: 5m}}]", ""), 1000, `issuer main: if feed s falls silent
+		"nobody can be asked": {relying("https://as.example/i\", client_auth: {method: none}", "none\", jwt: {mode: local_first}", "canary:", "#", ", guard: {rate: 1000}", "", ", tiers: [{when: {client: [batch]}, freshness: {max_staleness: 10s, max_age: 5m}}]", ""), 1000, `issuer main: if feed s falls silent
   nobody can be asked: every token is unavailable once max_staleness (20s) has passed since the last proof
 `},
 		"no feed extends": {relying(", covering: s", "", ", lag: 2s, covers: [logout, token, user, client], keys: [sub]", ""), 1000, ""},
@@ -148,7 +148,7 @@ caller c: a token is refused as soon as its server calls it inactive: it is aske
 func TestABoundBelowTheLagCannotBeMet(t *testing.T) {
 	needsEngines(t)
 	t.Parallel()
-	text := relying("https://as.example/i\", client_auth: {method: none}", "none\", jwt: {mode: local_first}", "canary:", "#", ", tiers: [{when: {client: [batch]}, freshness: {max_staleness: 10s, max_age: 5m}}]", "", ", lag: 2s", ", lag: 20s")
+	text := relying("https://as.example/i\", client_auth: {method: none}", "none\", jwt: {mode: local_first}", "canary:", "#", ", guard: {rate: 1000}", "", ", tiers: [{when: {client: [batch]}, freshness: {max_staleness: 10s, max_age: 5m}}]", "", ", lag: 2s", ", lag: 20s")
 	refused(t, text, "policies[0].freshness.max_staleness", "cannot be met")
 	accepted(t, strings.Replace(text, "max_staleness: 20s", "max_staleness: 21s", 1))
 }
