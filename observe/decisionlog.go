@@ -27,7 +27,7 @@ type LogConfig struct {
 	Secret  []byte       // keys fingerprints and pseudonyms, so that instances agree on them; empty: random
 	Queue   int          // decisions that may wait for the sink; zero: 4,096; negative: a mistake
 	Metrics *Metrics     // counts what is dropped; nil: nobody does
-	Log     *slog.Logger // told when the sink begins to refuse lines, and when it recovers; nil: slog.Default
+	Log     *slog.Logger // told when the sink begins to refuse lines, and when it recovers; nil: nobody is
 }
 
 // DecisionLog is an Observer that writes decisions as JSON lines. It never waits for its sink: what does not fit its
@@ -59,7 +59,7 @@ func NewDecisionLog(sink io.Writer, c LogConfig) (*DecisionLog, error) {
 		_, _ = rand.Read(c.Secret) // never fails (crypto/rand)
 	}
 	if c.Log == nil {
-		c.Log = slog.Default()
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	tokens, err := hkdf.Key(sha256.New, c.Secret, nil, "watchword decision log: token", sha256.Size)
 	if err != nil {

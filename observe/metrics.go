@@ -48,7 +48,7 @@ type MetricsConfig struct {
 	Issuers func() []IssuerStats             // called at every scrape, from any goroutine; nil: no metrics of what stands before issuers
 	Ledger  func() LedgerStats               // called at every scrape, from any goroutine; nil: no metrics of a ledger
 	Modes   func() map[string]watchword.Mode // what operators said about policies and is not over, called like Cache; nil: nothing
-	Log     *slog.Logger                     // what goes wrong while metrics are collected; nil: slog.Default
+	Log     *slog.Logger                     // what goes wrong while metrics are collected; nil: nobody hears
 }
 
 // Metrics is every metric of one process, in a registry of its own. It is an Observer; its methods are safe for
@@ -127,7 +127,7 @@ func NewMetrics(c MetricsConfig) *Metrics {
 		m.registry.MustRegister(modeCollector(c.Modes))
 	}
 	if m.log == nil {
-		m.log = slog.Default()
+		m.log = slog.New(slog.DiscardHandler)
 	}
 	return m
 }
