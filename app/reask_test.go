@@ -50,6 +50,21 @@ func (l *ledgerOfQuestions) lastOf(token string) time.Time {
 	return l.last[token]
 }
 
+// questionedHome is a home that notes every question, and a folder with the secret of the caller "orders".
+func questionedHome(t *testing.T) (as *home, asked *ledgerOfQuestions, dir string) {
+	t.Helper()
+	as, asked, dir = newHome(t), new(ledgerOfQuestions), t.TempDir()
+	as.told = asked.told
+	write(t, dir, "caller", "door")
+	return as, asked, dir
+}
+
+// discovered waits until the server can be asked.
+func (r *running) discovered() {
+	r.t.Helper()
+	until(r.t, func() bool { status, _ := r.introspect("door", "live-unused"); return status == 200 })
+}
+
 // within checks that no more was asked from an instant on than a rate allows: question k cannot have been sent before
 // the bucket had k, and arrives later still.
 func within(t *testing.T, all []questioned, from time.Time, perSecond, burst int) {
@@ -101,10 +116,7 @@ func fallsSilent(t *testing.T, bound time.Duration) bool {
 		tokens    = 120
 		hot       = 20 // of them, the last ones
 	)
-	as, asked := newHome(t), new(ledgerOfQuestions)
-	as.told = asked.told
-	dir := t.TempDir()
-	write(t, dir, "caller", "door")
+	as, asked, dir := questionedHome(t)
 	write(t, dir, "ssf", "ssf-secret-of-the-test")
 	r := start(t, write(t, dir, "watchword.yaml", fmt.Sprintf(`
 issuers: [{name: main, issuer: %[1]s, client_auth: {method: none}, covering: feed, skew: 0s, settle: 0s}]
@@ -118,7 +130,7 @@ doors:
     ssf: [{name: feed, issuer: main, transmitter: %[1]s, audience: watchword, path: /ssf, bearer: {file: ssf}, covers: [logout, token, user, client], keys: [sub], lag: 0s}]
 admin: {listen: "127.0.0.1:0"}
 `, as.URL, bound, perSecond)))
-	until(t, func() bool { status, _ := r.introspect("door", "live-unused"); return status == 200 }) // discovered
+	r.discovered()
 
 	// The transmitter says that it is alive, again and again.
 	var through time.Time // of its last word
@@ -257,10 +269,7 @@ admin: {listen: "127.0.0.1:0"}
 func TestARevalidationIsAskedAboutAtTheRate(t *testing.T) {
 	t.Parallel()
 	const perSecond, burst, tokens = 40, 4, 120
-	as, asked := newHome(t), new(ledgerOfQuestions)
-	as.told = asked.told
-	dir := t.TempDir()
-	write(t, dir, "caller", "door")
+	as, asked, dir := questionedHome(t)
 	write(t, dir, "ops", "ops-secret-of-the-test")
 	r := start(t, write(t, dir, "watchword.yaml", fmt.Sprintf(`
 issuers: [{name: main, issuer: %s, client_auth: {method: none}}]
@@ -269,7 +278,7 @@ revocation: {reask_per_second: %d}
 doors: {introspection: {listen: "127.0.0.1:0", callers: [{client_id: orders, client_secret: {file: caller}}]}}
 admin: {listen: "127.0.0.1:0", operators: [{name: ops, bearer: {file: ops}}]}
 `, as.URL, perSecond)))
-	until(t, func() bool { status, _ := r.introspect("door", "live-unused"); return status == 200 }) // discovered
+	r.discovered()
 	for i := range tokens {
 		r.asks(fmt.Sprint("live-", i))
 	}
