@@ -69,27 +69,31 @@ admin: {listen: "127.0.0.1:0", operators: [{name: ops, bearer: {file: ops}}, {na
 	return file, "http://" + a.Addr("admin").String(), "http://" + a.Addr("introspection").String() + "/introspect", log
 }
 
+// isActive is what the introspection door of fleetOfOne says of somebody's token.
+func isActive(t *testing.T, introspect, who string) bool {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, introspect, strings.NewReader(url.Values{"token": {"token-of-" + who}}.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.SetBasicAuth("orders", "door")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(body), `"active":true`)
+}
+
 func TestRevokeAtARunningInstance(t *testing.T) {
 	t.Parallel()
 	admin, introspect, log := fleetOfOne(t)
-	active := func(who string) bool {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, introspect, strings.NewReader(url.Values{"token": {"token-of-" + who}}.Encode()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.SetBasicAuth("orders", "door")
-		answer, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer answer.Body.Close()
-		body, err := io.ReadAll(answer.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.Contains(string(body), `"active":true`)
-	}
+	active := func(who string) bool { return isActive(t, introspect, who) }
 	ops, acme := map[string]string{"WATCHWORD_OPERATOR": "ops-secret-of-the-test"}, map[string]string{"WATCHWORD_OPERATOR": "acme-secret-of-the-test"}
 	revoke := func(vars map[string]string, stdin string, args ...string) (int, string, string) {
 		return command(t, stdin, vars, append([]string{"revoke", "--admin", admin, "--issuer", "main", "--why", "a test"}, args...)...)
