@@ -169,7 +169,7 @@ func (c *Config) checkFreshness(r *reader) {
 		case !age && !staleness:
 			inUse = true // both from the top: reported there
 		case f.MaxAge < f.MaxStaleness && age:
-			r.below(path+".max_age", f.MaxAge, f.MaxStaleness)
+			r.below(path+".max_age", f.MaxStaleness)
 		case f.MaxAge < f.MaxStaleness:
 			r.wrong(r.at(path+".max_staleness"), fmt.Sprintf("is longer than the max_age %v that it works with (%s.max_age)", f.MaxAge, top), "lower it, or write a max_age of at least "+f.MaxStaleness.String()+" beside it")
 		}
@@ -185,7 +185,7 @@ func (c *Config) checkFreshness(r *reader) {
 		}
 	}
 	if f := c.Freshness; r.has(top+".max_age") && f.MaxStaleness != watchword.UntilExpiry && f.MaxAge < f.MaxStaleness && (inUse || r.has(top+".max_staleness")) {
-		r.below(top+".max_age", f.MaxAge, f.MaxStaleness)
+		r.below(top+".max_age", f.MaxStaleness)
 	}
 }
 
@@ -215,12 +215,12 @@ func (c *Config) checkTiers(r *reader, policy string, p *watchword.Policy) {
 			r.inert(path+".max_age", "max_staleness is until_expiry", "write a max_staleness that can be kept, or remove it")
 		}
 		if r.has(path+".max_age") && f.MaxAge < f.MaxStaleness && !r.bad(path+".max_age") && !r.bad(path+".max_staleness") {
-			r.below(path+".max_age", f.MaxAge, f.MaxStaleness)
+			r.below(path+".max_age", f.MaxStaleness)
 		}
 	}
 }
 
-func (r *reader) below(path string, age, staleness time.Duration) {
+func (r *reader) below(path string, staleness time.Duration) {
 	r.wrong(r.at(path), fmt.Sprintf("is below the max_staleness %v that it works with: the promise %v would never be used", staleness, staleness), "write at least "+staleness.String()+", lower max_staleness, or remove max_age")
 }
 

@@ -279,9 +279,8 @@ func (l *Ledger) makeRoom() {
 	for r := l.store.oldest; r != nil && l.store.bytes > l.config.MaxBytes*3/4; {
 		next := r.next
 		if !r.operator {
-			_, applied := l.release(r)
 			forgotten[r.issuer]++
-			last[r.issuer] = instant(applied)
+			last[r.issuer] = instant(l.release(r))
 		}
 		r = next
 	}
@@ -293,9 +292,9 @@ func (l *Ledger) makeRoom() {
 	}
 }
 
-// release drops an event and raises Forgotten.
-func (l *Ledger) release(r *held) (e Event, applied int64) {
-	e, applied = r.event()
+// release drops an event, which was applied then, and raises Forgotten.
+func (l *Ledger) release(r *held) (applied int64) {
+	e, applied := r.event()
 	b := (*l.books.Load())[r.issuer]
 	l.drop(b, applied) // first: nothing that it voided may slip through
 	next := *b.view.Load()
@@ -303,7 +302,7 @@ func (l *Ledger) release(r *held) (e Event, applied int64) {
 	b.view.Store(&next)
 	b.bell.ring() // what is forgotten questions
 	l.store.remove(r)
-	return e, applied
+	return applied
 }
 
 // sweep drops what is over, by the earlier of two clocks: nothing comes back because one of them jumped.
