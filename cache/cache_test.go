@@ -169,8 +169,13 @@ func TestNeverServedPastExp(t *testing.T) {
 		time.Sleep(4 * time.Second)
 		w.check("t", bound(5*time.Minute), "active", 1)
 		time.Sleep(2 * time.Second)
+		w.set(func() { w.err = unavailable })
+		if a, err := w.ask("t", bound(5*time.Minute)); a != nil || !errors.Is(err, watchword.Unavailable) {
+			t.Errorf("what is over is remembered: %v, %v", a, err)
+		}
+		w.set(func() { w.err = nil })
 		w.kill("t")
-		w.check("t", bound(5*time.Minute), "inactive", 2)
+		w.check("t", bound(5*time.Minute), "inactive", 3)
 	})
 }
 
@@ -434,8 +439,8 @@ func TestBadConfigNamesEveryMistake(t *testing.T) {
 	t.Parallel()
 	_, err := cache.New(cache.Config{MaxBytes: -1, FlightTimeout: -1, Inactive: cache.Inactive{TTL: 61 * time.Second, MaxBytes: -1},
 		Unknown: cache.Unknown{PerSecond: -1}, RefreshAhead: cache.RefreshAhead{After: 1, MinHits: -1}})
-	for _, name := range []string{"MaxBytes", "FlightTimeout", "Inactive.TTL", "Inactive.MaxBytes", "Unknown", "After", "MinHits"} {
-		if err == nil || !strings.Contains(err.Error(), name) {
+	for _, name := range []string{"MaxBytes", "FlightTimeout", "Inactive.TTL", "Inactive.MaxBytes", "Unknown", "RefreshAhead.After", "RefreshAhead {"} {
+		if err == nil || !strings.Contains(err.Error(), "cache: "+name) {
 			t.Errorf("%v\nlacks %s", err, name)
 		}
 	}
