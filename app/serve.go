@@ -1,17 +1,20 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"iter"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -70,7 +73,7 @@ func (c *Config) gates(logger *slog.Logger) (all []*gate) {
 			WriteTimeout:                 writeTimeout,
 			IdleTimeout:                  idleTimeout,
 			MaxHeaderBytes:               headerBytes,
-			ErrorLog:                     slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // what strangers do wrong
+			ErrorLog:                     log.New(complaints{logger, g.name}, "", 0),
 		}
 		g.server.Protocols.SetHTTP1(true)
 		g.server.Protocols.SetHTTP2(true)
@@ -80,6 +83,22 @@ func (c *Config) gates(logger *slog.Logger) (all []*gate) {
 		}
 	}
 	return all
+}
+
+// complaints is what an http.Server writes to its log: what strangers do wrong, and that it cannot accept connections
+// any more, which somebody must know.
+type complaints struct {
+	*slog.Logger
+	door string
+}
+
+func (c complaints) Write(p []byte) (int, error) {
+	level := slog.LevelDebug
+	if bytes.HasPrefix(p, []byte("http: Accept error")) { // most often it has as many files open as it may have
+		level = slog.LevelWarn
+	}
+	c.Log(context.Background(), level, strings.TrimSpace(string(p)), "door", c.door)
+	return len(p), nil
 }
 
 // servedWith yields the certificate of every door that has one.

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/watchword-dev/watchword/internal/lane"
 )
 
 func TestServe(t *testing.T) {
@@ -342,3 +346,50 @@ type fakeListener struct{ net.Listener }
 
 func (fakeListener) Accept() (net.Conn, error) { c, _ := net.Pipe(); return c, nil }
 func (fakeListener) Close() error              { return nil }
+
+// exhausted is a listener of a process that has as many files open as it may have, until it is closed.
+type exhausted struct {
+	net.Listener
+	tried, closed chan struct{}
+}
+
+func (e *exhausted) Accept() (net.Conn, error) {
+	select {
+	case <-e.closed:
+		return nil, net.ErrClosed
+	case e.tried <- struct{}{}:
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+}
+
+func (e *exhausted) Close() error {
+	close(e.closed)
+	return nil
+}
+
+// A server that cannot accept goes on trying, and says so; what strangers do wrong is nothing to say.
+func TestNoFilesLeftIsLogged(t *testing.T) {
+	t.Parallel()
+	for _, laned := range []bool{false, true} {
+		out := &lines{more: make(chan struct{}, 1)}
+		g := accepted(t, base).gates(slog.New(slog.NewTextHandler(out, nil)))[0]
+		l := &exhausted{tried: make(chan struct{}), closed: make(chan struct{})}
+		var serve net.Listener = l
+		if laned {
+			serve = lane.New(l, g.server, 0)
+		}
+		done := make(chan error, 1)
+		go func() { done <- g.server.Serve(serve) }()
+		for range 3 {
+			<-l.tried
+		}
+		g.server.ErrorLog.Print("http: TLS handshake error from 192.0.2.1:1: EOF")
+		_ = g.server.Close()
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+		if said := out.String(); !strings.Contains(said, "level=WARN") || !strings.Contains(said, "too many open files") || !strings.Contains(said, "door=introspection") || strings.Contains(said, "192.0.2.1") {
+			t.Errorf("lane %v: the log says %q", laned, said)
+		}
+	}
+}
