@@ -78,19 +78,26 @@ type parts struct {
 func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 	a := &App{stdout: &locked{w: stdout}, stderr: &locked{w: stderr}, digests: make([]byte, 32)}
 	_, _ = rand.Read(a.digests) // never fails (crypto/rand)
-	var err error
+	if err := a.build(c); err != nil {
+		_ = a.giveUp()
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *App) build(c *Config) (err error) {
 	remember := c.remember()
 	remember.OnInactive = func(q watchword.Query, answer *watchword.Answer) { a.ledger.Doubt(q, answer) }
 	remember.WasActive = func(q watchword.Query) bool { return a.ledger.WasActive(q) }
 	if a.memory, err = cache.New(remember); err != nil {
-		return nil, err
+		return err
 	}
 	logger, err := observe.NewLogger(a.stderr, observe.LoggerConfig{Level: c.Log.Level, Format: c.Log.Format})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := a.share(c, logger); err != nil {
-		return nil, err
+		return err
 	}
 	watched := observe.MetricsConfig{Cache: a.lookAtCache, Issuers: a.lookAtIssuers, Proven: a.proven, Ledger: a.lookAtLedger, Log: logger}
 	watched.Modes = a.modes.standing
@@ -99,31 +106,32 @@ func Build(c *Config, stdout, stderr io.Writer) (*App, error) {
 	}
 	a.metrics = observe.NewMetrics(watched)
 	if err := a.openLedger(c, logger); err != nil {
-		a.unshare()
-		a.memory.Close()
-		return nil, err
+		return err
 	}
 	if err := a.openBus(c, logger); err != nil {
-		a.unshare()
-		_ = a.ledger.Close()
-		a.memory.Close()
-		return nil, err
+		return err
 	}
 	a.doors = c.gates(logger)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	p, err := a.assemble(c)
-	if err == nil {
-		err = a.install(p)
-	}
 	if err != nil {
-		a.unshare()
-		a.leave()
-		_ = a.ledger.Close()
-		a.memory.Close()
-		return nil, err
+		return err
 	}
-	return a, nil
+	return a.install(p)
+}
+
+// giveUp closes what outlives a reload, as far as it is there.
+func (a *App) giveUp() error {
+	a.unshare()
+	a.leave()
+	if a.memory != nil {
+		a.memory.Close()
+	}
+	if a.ledger != nil {
+		return a.ledger.Close()
+	}
+	return nil
 }
 
 // Verifier decides as the doors do, for a middleware in the same process. It follows every reload.

@@ -142,6 +142,8 @@ func (a *App) hear(ctx context.Context) {
 func (a *App) unshare() {
 	if a.shared != nil {
 		a.shared.Close()
+	}
+	if a.store != nil {
 		a.store.Close()
 	}
 }

@@ -270,10 +270,7 @@ func (a *App) close() {
 	a.live = nil
 	a.now.Load().drop(nil)
 	a.asking.Wait()
-	a.unshare()
-	a.leave()
-	a.memory.Close()
-	if err := a.ledger.Close(); err != nil {
+	if err := a.giveUp(); err != nil {
 		a.logger().Error("the ledger of revocations could not be closed", "error", err)
 	}
 }
