@@ -162,3 +162,27 @@ func TestBusRedisPassword(t *testing.T) {
 		}
 	}
 }
+
+// A Redis that would lose what it acknowledged, by a crash or for want of memory, is warned of.
+func TestBusRedisAdvice(t *testing.T) {
+	t.Parallel()
+	advice := func(args ...string) string {
+		var said []string
+		log, err := redis.NewLog(redis.LogConfig{Config: redis.Config{Address: startRedis(t, args...).address}, Warn: func(what string) { said = append(said, what) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer log.Close()
+		if err := log.Append(t.Context(), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(said, "\n")
+	}
+	if said := advice("--maxmemory", "64mb", "--maxmemory-policy", "noeviction"); said != "" {
+		t.Errorf("of one that keeps everything: %s", said)
+	}
+	said := advice("--appendonly", "no", "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru")
+	if !strings.Contains(said, "appendonly yes") || !strings.Contains(said, "maxmemory-policy noeviction") {
+		t.Errorf("of one that keeps nothing: %q", said)
+	}
+}

@@ -345,16 +345,23 @@ func moved(address, said string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// advise warns of a server that acknowledges what a crash undoes.
+// advise warns of a server that acknowledges what a crash undoes, or throws away what it acknowledged.
 func (l *Log) advise(ctx context.Context, client rueidis.Client) {
 	if l.c.Warn == nil {
 		return
 	}
-	ask, cancel := deadline(ctx)
-	defer cancel()
-	info, err := client.Do(ask, client.B().Info().Section("persistence").Build()).ToString()
-	if err == nil && field(info, "aof_enabled") == "0" && l.c.Replicas == 0 {
+	info := func(section string) string {
+		ask, cancel := deadline(ctx)
+		defer cancel()
+		text, _ := client.Do(ask, client.B().Info().Section(section).Build()).ToString() // what cannot be told is not warned of
+		return text
+	}
+	if field(info("persistence"), "aof_enabled") == "0" && l.c.Replicas == 0 {
 		l.c.Warn("Redis acknowledges revocations that a crash undoes: set appendonly yes there, and better appendfsync always, or replicas here")
+	}
+	memory := info("memory")
+	if most := field(memory, "maxmemory"); most != "" && most != "0" && strings.HasPrefix(field(memory, "maxmemory_policy"), "allkeys-") {
+		l.c.Warn("Redis throws revocations away when its memory is full: set maxmemory-policy noeviction there, or give revocation.bus a Redis of its own")
 	}
 }
 
