@@ -181,19 +181,20 @@ func (a *App) configured(first *Config) *Config {
 	return first
 }
 
-// life is until when e must be known: the end of the last token that it can name.
+// life is until when e must be known: when nobody accepts the last token any more that it can name.
 func (c *Config) life(e *revocation.Event) time.Time {
-	if !e.Expires.IsZero() {
-		return e.Expires
+	life, over := revocation.DefaultMaxTokenLife, time.Duration(0)
+	if is := c.issuerNamed(e.Issuer); is != nil {
+		life, over = is.MaxTokenLife, is.Skew+is.Leeway
 	}
-	began, most := e.Heard, revocation.DefaultMaxTokenLife
+	if !e.Expires.IsZero() {
+		return e.Expires.Add(over)
+	}
+	began := e.Heard
 	if e.At.After(began) {
 		began = e.At
 	}
-	if is := c.issuerNamed(e.Issuer); is != nil {
-		most = is.MaxTokenLife + is.Skew
-	}
-	return began.Add(most)
+	return began.Add(life + over)
 }
 
 // retention is how long the log must hold a revalidate event: longer than any answer from before it may serve.

@@ -26,7 +26,7 @@ import (
 func (c *Config) ledgerIssuers() (all []revocation.Issuer) {
 	for i := range c.Issuers {
 		is := &c.Issuers[i]
-		one := revocation.Issuer{Name: is.Name, ID: is.ID, Settle: is.Settle, Skew: is.Skew, MaxTokenLife: is.MaxTokenLife, Selectors: is.Selectors}
+		one := revocation.Issuer{Name: is.Name, ID: is.ID, Settle: is.Settle, Skew: is.Skew, MaxTokenLife: is.MaxTokenLife, Leeway: is.Leeway, Selectors: is.Selectors}
 		if s := c.stream(is.Covering, is.Name); s != nil {
 			one.Keys = s.Keys
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/watchword-dev/watchword"
@@ -158,15 +159,7 @@ func (l *Ledger) apply(e *Event) (Outcome, error) {
 
 // newHeld says how long e is held and what it takes.
 func newHeld(b *book, id [16]byte, e *Event, applied int64) *held {
-	r := &held{body: string(eventLine(e, applied)), id: id, issuer: b.issuer.Name, operator: e.Operator && e.Effect == Deny}
-	switch {
-	case e.Effect == Revalidate:
-		r.end = applied + int64(b.issuer.Remember+b.issuer.Settle)
-	case !e.Expires.IsZero():
-		r.end = nanos(e.Expires.Add(b.issuer.sigma()))
-	default:
-		r.end = min(far, b.happened(e)) + int64(b.issuer.MaxTokenLife+b.issuer.sigma())
-	}
+	r := &held{body: string(eventLine(e, applied)), id: id, issuer: b.issuer.Name, operator: e.Operator && e.Effect == Deny, end: b.end(e, applied)}
 	places := 1
 	if e.Token == (TokenID{}) && e.JTI == "" {
 		_, shape, _ := b.view.Load().claims.named(&e.Selector)
@@ -174,6 +167,53 @@ func newHeld(b *book, id [16]byte, e *Event, applied int64) *held {
 	}
 	r.cost = int64(len(r.body) + heldBytes + places*placeBytes)
 	return r
+}
+
+// end is when nobody accepts a token any more that e names, nor uses evidence that it questions.
+func (b *book) end(e *Event, applied int64) int64 {
+	over := b.issuer.sigma() + b.issuer.Leeway
+	switch {
+	case e.Effect == Revalidate:
+		return applied + int64(b.issuer.Remember+b.issuer.Settle)
+	case !e.Expires.IsZero():
+		return nanos(e.Expires.Add(over))
+	}
+	return min(far, b.happened(e)) + int64(b.issuer.MaxTokenLife+over)
+}
+
+// reissue replaces what is known of the issuer of b. Where that changes what an event means, the index is made anew.
+func (l *Ledger) reissue(b *book, is Issuer) {
+	old := b.issuer
+	b.issuer = is
+	if old.MaxTokenLife < is.MaxTokenLife || old.Leeway < is.Leeway || old.Skew < is.Skew {
+		l.prolong(b)
+	}
+	if maps.Equal(old.Selectors, is.Selectors) && old.Skew == is.Skew && old.ID == is.ID {
+		next := *b.view.Load()
+		next.issuer = &is
+		b.view.Store(&next)
+		return
+	}
+	next := &view{issuer: &is, claims: newClaimsOf(is.Selectors), sigma: int64(is.sigma()), index: newIndex(), forgotten: b.view.Load().forgotten}
+	b.shapes, b.tokens = [1 << maxNames]int{}, 0
+	for r := l.store.oldest; r != nil; r = r.next {
+		if r.issuer == is.Name {
+			e, applied := r.event()
+			l.enter(b, next, &e, applied)
+		}
+	}
+	b.view.Store(next)
+}
+
+// prolong holds what is held of b for as long as its tokens may now live. The caller holds mu.
+func (l *Ledger) prolong(b *book) {
+	for r := l.store.oldest; r != nil; r = r.next {
+		if r.issuer == b.issuer.Name {
+			e, applied := r.event()
+			r.end = max(r.end, b.end(&e, applied))
+		}
+	}
+	heap.Init(&l.store.ends)
 }
 
 // happened is when e happened by the clock of its issuer.

@@ -254,3 +254,35 @@ func TestOverIsDropped(t *testing.T) {
 		}
 	})
 }
+
+// A deny is held for as long as anybody accepts the token, which is past its end where the issuer has a leeway, and as
+// long as a reload says that tokens live.
+//
+// Covers: SIG-18 SIG-20
+func TestDeniesOutliveTheirTokens(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		is := revocation.Issuer{Name: "main", Skew: 2 * time.Second, MaxTokenLife: time.Hour, Leeway: time.Minute}
+		l := ledger(t, revocation.Config{Issuers: []revocation.Issuer{is}})
+		go func() { _ = l.Run(t.Context()) }()
+		at := time.Now()
+		apply(t, l, revocation.Event{Selector: revocation.Selector{Subject: "ann"}, At: at, Operator: true}, revocation.Event{Token: revocation.TokenID{1}, Expires: at.Add(30 * time.Minute)})
+		held := func(after time.Duration, want int) {
+			t.Helper()
+			time.Sleep(time.Until(at.Add(after)))
+			synctest.Wait()
+			if got := l.Stats().Events; got != want {
+				t.Errorf("%v after: %d are held, want %d", after, got, want)
+			}
+		}
+		held(31*time.Minute, 2)
+		held(31*time.Minute+5*time.Second, 1)
+		held(61*time.Minute, 1)
+		is.MaxTokenLife = 2 * time.Hour
+		if err := l.Reconfigure(is); err != nil {
+			t.Fatal(err)
+		}
+		held(121*time.Minute, 1)
+		held(121*time.Minute+5*time.Second, 0)
+	})
+}

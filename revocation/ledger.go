@@ -50,6 +50,7 @@ type Issuer struct {
 	Settle       time.Duration     // how long its introspection may lag its own revocations; zero: not at all
 	Skew         time.Duration     // how far its clocks may be off; zero: not at all
 	MaxTokenLife time.Duration     // how long a token of it may live; zero: DefaultMaxTokenLife
+	Leeway       time.Duration     // how long it may be accepted past its end; zero: not at all
 	Remember     time.Duration     // how long evidence may be of use: max_age and every grace; zero: DefaultRemember
 	Selectors    map[string]string // declared selectors to claims; at most four; "tenant" is Selector.Tenant
 	Keys         []string          // claims by which its covering feed names tokens: an answer that lacks one is never extended
@@ -170,6 +171,7 @@ func validate(issuers []Issuer) error {
 		bad(is.Settle < 0 || is.Settle > maxSettle, "Settle %v is not between 0 and %v", is.Settle, maxSettle)
 		bad(is.Skew < 0 || is.Skew > maxSettle, "Skew %v is not between 0 and %v", is.Skew, maxSettle)
 		bad(is.MaxTokenLife < 0 || is.MaxTokenLife > maxTokenLife, "MaxTokenLife %v is not between 0 and ten years", is.MaxTokenLife)
+		bad(is.Leeway < 0 || is.Leeway > maxSettle, "Leeway %v is not between 0 and %v", is.Leeway, maxSettle)
 		bad(is.Remember < 0, "Remember %v is negative", is.Remember)
 		bad(len(is.Selectors) > maxSelectors, "more than %d declared selectors", maxSelectors)
 		for name, claim := range is.Selectors {
@@ -252,27 +254,6 @@ func (l *Ledger) begin(b *book) {
 	c := *b.coverage.Load()
 	c.Since = time.Now() // what was said of it meanwhile, nobody heard
 	b.coverage.Store(&c)
-}
-
-// reissue replaces what is known of the issuer of b. Where that changes what an event means, the index is made anew.
-func (l *Ledger) reissue(b *book, is Issuer) {
-	old := b.issuer
-	b.issuer = is
-	if maps.Equal(old.Selectors, is.Selectors) && old.Skew == is.Skew && old.ID == is.ID {
-		next := *b.view.Load()
-		next.issuer = &is
-		b.view.Store(&next)
-		return
-	}
-	next := &view{issuer: &is, claims: newClaimsOf(is.Selectors), sigma: int64(is.sigma()), index: newIndex(), forgotten: b.view.Load().forgotten}
-	b.shapes, b.tokens = [1 << maxNames]int{}, 0
-	for r := l.store.oldest; r != nil; r = r.next {
-		if r.issuer == is.Name {
-			e, applied := r.event()
-			l.enter(b, next, &e, applied)
-		}
-	}
-	b.view.Store(next)
 }
 
 // Coverage implements watchword.Ledger: what the covering feed of issuer proves, or nothing.
