@@ -354,11 +354,7 @@ func (l *Ledger) sweep(now int64) {
 	for _, b := range *l.books.Load() {
 		longest = max(longest, b.issuer.Remember+b.issuer.Settle)
 	}
-	for issuer, until := range l.doubts.sweep(time.Now(), longest) {
-		if b := (*l.books.Load())[issuer]; b != nil {
-			l.forget(b, until)
-		}
-	}
+	l.letGo(l.doubts.sweep(time.Now(), longest))
 }
 
 // Stats is a look at a Ledger.

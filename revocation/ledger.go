@@ -346,18 +346,23 @@ func (l *Ledger) Voids(q watchword.Query, a *watchword.Answer) (v watchword.Void
 	if b == nil {
 		return v
 	}
-	w := b.view.Load()
-	if v = l.weigh(w, &q, a); v.Revoked || a == nil || !a.Active() {
-		return v
+	for {
+		w := b.view.Load()
+		if v = l.weigh(w, &q, a); v.Revoked || a == nil || !a.Active() {
+			return v
+		}
+		asOf := a.AsOf()
+		if !w.forgotten.IsZero() && watchword.Age(w.forgotten, asOf) >= 0 {
+			later(&v, w.forgotten)
+		}
+		if inactive, ok := l.doubts.about(&q.Key); ok && watchword.Age(inactive, asOf) >= 0 {
+			later(&v, inactive)
+		}
+		// Forgotten is raised before what it stands for goes: where it is as it was, nothing went meanwhile.
+		if b.view.Load().forgotten.Equal(w.forgotten) {
+			return v
+		}
 	}
-	asOf := a.AsOf()
-	if !w.forgotten.IsZero() && watchword.Age(w.forgotten, asOf) >= 0 {
-		later(&v, w.forgotten)
-	}
-	if inactive, ok := l.doubts.about(&q.Key); ok && watchword.Age(inactive, asOf) >= 0 {
-		later(&v, inactive)
-	}
-	return v
 }
 
 // weigh is what the events of w say of a, which answers q.
@@ -432,24 +437,6 @@ func (l *Ledger) voidsToken(w *view, q *watchword.Query, a *watchword.Answer, v 
 		}
 	}
 	return false
-}
-
-// Doubt tells that the server called a token inactive that was known as active here: older evidence of it counts no
-// more, wherever it comes from. Tokens that were never active must not be told: strangers would fill the ledger.
-func (l *Ledger) Doubt(q watchword.Query, a *watchword.Answer) {
-	for issuer, until := range l.doubts.add(q.Key, q.Issuer, a.AsOf()) {
-		l.mu.Lock()
-		if b := (*l.books.Load())[issuer]; b != nil {
-			l.forget(b, until)
-		}
-		l.mu.Unlock()
-	}
-}
-
-// WasActive reports that Doubt was told of the token of q, not too long ago.
-func (l *Ledger) WasActive(q watchword.Query) bool {
-	_, is := l.doubts.about(&q.Key)
-	return is
 }
 
 // forget raises Forgotten of b to t. The caller holds mu.
