@@ -98,24 +98,26 @@ func (r *running) asks(token string) (known bool) {
 
 // A covering feed keeps tokens alive without a question. When it falls silent, they are asked about before their answers
 // are too old, the hottest first, at the configured rate and never above; and no answer outlives the bound. Where the
-// machine delivers the feed too slowly to keep a bound, it is tried with a longer one.
+// machine is too slow for a bound and its rate, all is tried again at half the pace.
 func TestASilentFeedIsMetByAskingAtTheRate(t *testing.T) {
 	t.Parallel()
 	for bound := 4 * time.Second; !fallsSilent(t, bound); bound *= 2 {
 		if bound > time.Minute {
-			t.Fatal("an event takes half a minute to be delivered")
+			t.Fatal("nothing could be put to the test at any pace: early questions do not come, or this machine needs half a minute for an event")
 		}
 	}
 }
 
-// fallsSilent reports that the feed kept the bound as long as it spoke: only then anything can be said of its silence.
+// fallsSilent lets a feed fall silent. Whatever the machine, no answer outlives the bound and the rate is kept; but only a
+// feed that kept the bound while it spoke, and a machine that asked early at the rate, say something of the rest: else it
+// returns false.
 func fallsSilent(t *testing.T, bound time.Duration) bool {
 	const (
-		perSecond = 20
-		burst     = perSecond / 10
-		tokens    = 120
-		hot       = 20 // of them, the last ones
+		tokens = 120
+		hot    = 20 // of them, the last ones
 	)
+	perSecond := int(80 * time.Second / bound) // 40 in half the bound
+	burst := max(1, perSecond/10)
 	as, asked, dir := questionedHome(t)
 	write(t, dir, "ssf", "ssf-secret-of-the-test")
 	r := start(t, write(t, dir, "watchword.yaml", fmt.Sprintf(`
@@ -203,7 +205,7 @@ admin: {listen: "127.0.0.1:0"}
 	early := through.Add(bound / 2)
 	start := len(asked.since(0))
 	known, unknown := 0, 0
-	counted := 0 // questions until every token had a hit since it was due: until then the hottest are not known
+	counted := -1 // questions until every token had a hit since it was due: until then the hottest are not known
 	for time.Since(through) < bound+bound/2 {
 		due := time.Now().After(early)
 		round(func(token string) {
@@ -221,23 +223,21 @@ admin: {listen: "127.0.0.1:0"}
 				t.Errorf("%s was accepted on evidence %v old", token, age)
 			}
 		})
-		if due && counted == 0 {
+		if due && counted < 0 {
 			counted = len(asked.since(start))
 		}
 	}
 	all := asked.since(start)
 	within(t, all, early, perSecond, burst)
-	if len(all) < hot {
-		t.Fatalf("%d questions in %v", len(all), time.Since(early))
-	}
 	soon := 0
 	for _, q := range all {
 		if q.at.Before(through.Add(bound)) {
 			soon++
 		}
 	}
-	if soon == 0 || unknown == 0 {
-		t.Errorf("%d questions before the bound, %d decisions that nobody could make: nothing was put to the test", soon, unknown)
+	if soon < hot || unknown == 0 || counted < 0 {
+		t.Logf("at %d a second, %d questions before a bound of %v, %d decisions that nobody could make: too slow", perSecond, soon, bound, unknown)
+		return false
 	}
 	// From then on hot ones come first, but for a few: tokens that share a place in the table of hits lose theirs. One
 	// question may have been under way.
