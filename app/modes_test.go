@@ -1,11 +1,13 @@
 package app
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,4 +97,46 @@ func TestOUT02OperatorsAreAuditedAtEveryLevel(t *testing.T) {
 			t.Errorf("not kept: %s\n%s", want, said)
 		}
 	}
+}
+
+// Whoever changes an issuer's section in the middle of a storm logs nobody out.
+//
+// Covers: OUT-04 T13
+func TestOUT04AStormOutlivesAReload(t *testing.T) {
+	t.Parallel()
+	var lying atomic.Bool
+	as := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"active":%v,"exp":%d}`, !lying.Load(), time.Now().Add(time.Hour).Unix())
+	}))
+	defer as.Close()
+	file := filepath.Join(t.TempDir(), "w.yaml")
+	text := `issuers:
+  - {name: main, introspection_endpoint: "` + as.URL + `", client_auth: {method: none}, storm: {at_least: 1}, timeout: 20s}
+freshness: {max_staleness: 0}
+policies: [{name: all}]
+doors: {forward_auth: {listen: "127.0.0.1:0", trusted_proxies: [127.0.0.1/32]}}
+`
+	put(t, file, text)
+	r := start(t, file)
+	decide := func(when, token string, want watchword.Reason) {
+		t.Helper()
+		if d := r.Verifier().Verify(t.Context(), watchword.Request{Token: watchword.Token(token)}); d.Reason != want {
+			t.Errorf("%s: %v (%v), want %v", when, d.Reason, d.Err, want)
+		}
+	}
+	decide("all is well", "known", watchword.OK)
+	lying.Store(true)
+	decide("it lies", "known", watchword.CannotKnow)
+	put(t, file, change(t, text, "at_least: 1", "at_least: 20"))
+	if err := r.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	decide("after a reload", "known", watchword.CannotKnow)
+	decide("after a reload, never seen", "other", watchword.CannotKnow)
+	put(t, file, change(t, text, as.URL, as.URL+"/other"))
+	if err := r.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	decide("another server", "known", watchword.Inactive)
 }

@@ -249,10 +249,14 @@ func (a *App) client(is *Issuer, logger *slog.Logger) (*client, error) {
 		}
 		next.read = append(next.read, key[0]...)
 	}
+	var before *client // of the same server
 	if now := a.now.Load(); now != nil {
 		for _, old := range now.clients {
 			if reflect.DeepEqual(old.section, is) && bytes.Equal(old.read, next.read) {
 				return old, nil
+			}
+			if o := old.section; o.Name == is.Name && o.Endpoint == is.Endpoint && o.ID == is.ID {
+				before = old
 			}
 		}
 	}
@@ -263,5 +267,11 @@ func (a *App) client(is *Issuer, logger *slog.Logger) (*client, error) {
 		return next, err
 	}
 	next.source, next.protection, err = is.protect(next.Client, next.Held, storm{a.canaryOf(is.Name), a.recent.explained(is.Name, is.Storm.AtLeast)}, logger)
+	if err == nil && before != nil {
+		next.storm.Inherit(before.storm)
+		if next.keys != nil && before.keys != nil && before.section.JWKS == is.JWKS {
+			next.keys.Inherit(before.keys)
+		}
+	}
 	return next, err
 }

@@ -108,6 +108,23 @@ func NewStorm(next watchword.Source, c StormConfig) (*Storm, error) {
 	return &Storm{next: next, config: c, start: time.Now()}, nil
 }
 
+// Inherit takes over what old knows of the same server: which tokens that called active, whether it is doubted, and what
+// was counted; so a change of the configuration in the middle of a storm logs nobody out. Call it before s is asked.
+func (s *Storm) Inherit(old *Storm) {
+	for i := range old.known {
+		s.known[i].Store(old.known[i].Load())
+	}
+	s.doubt.Store(old.doubt.Load())
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.phase, s.began, s.storms, s.honoured = old.phase, old.began, old.storms, old.honoured
+	if s.config.Within == old.config.Within {
+		s.start, s.slices = old.start, old.slices
+	}
+}
+
 // Introspect asks next and doubts what it says where that is called for.
 func (s *Storm) Introspect(ctx context.Context, q watchword.Query) (*watchword.Answer, error) {
 	a, err := s.next.Introspect(ctx, q)

@@ -205,6 +205,45 @@ func TestSprayIsNoStorm(t *testing.T) {
 	})
 }
 
+// Another configuration of the same server knows what this one knew: what an operator changes in the middle of a storm
+// logs nobody out.
+//
+// Covers: OUT-04 T13
+func TestStormOutlivesAReload(t *testing.T) {
+	under(t, issuer.StormConfig{}, func(s *sky) {
+		reload := func(c issuer.StormConfig) {
+			next, err := issuer.NewStorm(s, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			next.Inherit(s.storm)
+			s.storm = next
+		}
+		s.want("before", s.round(0, 500), "active", 500, 500)
+		time.Sleep(10 * time.Second)
+		reload(issuer.StormConfig{AtLeast: 10})
+		s.failed = true
+		got := s.round(0, 250)
+		s.want("known before the reload", got, "inactive", 9, 9)
+		reload(issuer.StormConfig{AtLeast: 400, Within: 20 * time.Second})
+		s.want("in the middle of it", s.round(0, 500), "doubted", 500, 500)
+		s.want("tokens never seen", s.round(10_000, 50), "doubted", 50, 50)
+		if st := s.storm.Stats(); !st.Raging || st.Storms != 1 || st.Doubted != 250-9+550 {
+			t.Errorf("%+v; want one storm that goes on", st)
+		}
+		for range 580 {
+			s.round(0, 10)
+		}
+		if !s.storm.Stats().Raging {
+			t.Error("over before ten minutes")
+		}
+		for range 30 {
+			s.round(0, 10)
+		}
+		s.want("ten minutes after it began", s.round(100, 100), "inactive", 100, 100)
+	})
+}
+
 // Without a canary a server that says so long enough is believed.
 func TestStormEndsWithoutACanary(t *testing.T) {
 	under(t, issuer.StormConfig{}, func(s *sky) {

@@ -90,6 +90,10 @@ func (k *Keys) Run(ctx context.Context) {
 	}
 }
 
+// Inherit takes over the set that old has of the same issuer, as old as it is, so that a change of the configuration
+// while the keys cannot be fetched refuses nobody. Call it before k is used.
+func (k *Keys) Inherit(old *Keys) { k.set.Store(old.set.Load()) }
+
 // Age is how old the set is at now; not known: there is none yet.
 func (k *Keys) Age(now time.Time) (age time.Duration, known bool) {
 	s := k.set.Load()

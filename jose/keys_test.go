@@ -236,6 +236,31 @@ func TestINT20RetryAfterHoldsFetches(t *testing.T) {
 	}
 }
 
+// A set outlives a change of the configuration, and grows no younger by it.
+//
+// Covers: JWT-11
+func TestKeySetOutlivesAReload(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &published{body: jwks(jwk("p256", "a"))}
+		old := newKeys(t, p, 10*time.Minute)
+		message := set("p256", "ES256", "a")
+		if _, err := old.VerifySET(t.Context(), message); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(4 * time.Minute)
+		p.set(nil, errors.New("down"))
+		k := newKeys(t, p, 5*time.Minute)
+		k.Inherit(old)
+		if _, err := k.VerifySET(t.Context(), message); err != nil {
+			t.Errorf("while the set is young: %v", err)
+		}
+		time.Sleep(time.Minute + time.Second)
+		_, err := k.VerifySET(t.Context(), message)
+		wantFault(t, err, KeysUnavailable)
+	})
+}
+
 // Somebody in between who keeps the set makes it as old as it is; a fetch cannot make it younger.
 func TestKeySetOutOfACacheIsAsOldAsItSays(t *testing.T) {
 	t.Parallel()
