@@ -66,6 +66,11 @@ func (n *Network) Dial(ctx context.Context, _, address string) (net.Conn, error)
 	near, far := pipe(from, l.addr)
 	select {
 	case l.queue <- far:
+		select {
+		case <-l.closed: // perhaps after Close looked
+			l.reset()
+		default:
+		}
 		return near, nil
 	case <-l.closed:
 		return nil, refused
@@ -123,23 +128,28 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close resets whoever waits to be accepted.
+// Close refuses who comes, and resets who waits to be accepted.
 func (l *listener) Close() error {
 	l.once.Do(func() {
 		l.network.mu.Lock()
 		delete(l.network.listeners, string(l.addr))
 		l.network.mu.Unlock()
 		close(l.closed)
-		for {
-			select {
-			case c := <-l.queue:
-				_ = c.Close()
-			default:
-				return
-			}
-		}
+		l.reset()
 	})
 	return nil
+}
+
+// reset closes what waits to be accepted.
+func (l *listener) reset() {
+	for {
+		select {
+		case c := <-l.queue:
+			_ = c.Close()
+		default:
+			return
+		}
+	}
 }
 
 // pipe makes two connected ends.

@@ -140,6 +140,32 @@ func TestRefusedUsedAndClosed(t *testing.T) {
 	}
 }
 
+// Who dials while a listener closes is refused or reset, and never left waiting.
+func TestDialWhileItCloses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for range 2000 {
+			var n memnet.Network
+			l, err := n.Listen("a:80")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var wg sync.WaitGroup
+			for range 4 {
+				wg.Go(func() {
+					if c, err := n.Dial(t.Context(), "tcp", "a:80"); err == nil {
+						if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			_ = l.Close()
+			wg.Wait()
+		}
+	})
+}
+
 func ends(t *testing.T) (near, far net.Conn) {
 	t.Helper()
 	var n memnet.Network
