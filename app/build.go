@@ -210,6 +210,9 @@ func (a *App) install(p *parts) error {
 		g.cert.Store(p.certs[g.name])
 	}
 	old := a.now.Swap(p)
+	if old != nil {
+		a.beginAnew(p.config, old.config)
+	}
 	a.metrics.Configured(p.config.Hash)
 	a.metrics.Covering(slices.Collect(maps.Values(p.config.covering()))...)
 	for i := range p.config.Issuers {

@@ -105,6 +105,29 @@ func (c *Config) covering() map[string]string {
 	return all
 }
 
+// proving is what each covering feed is, and what it claims, by issuer.
+func (c *Config) proving() map[string]string {
+	all := map[string]string{}
+	for issuer, name := range c.covering() {
+		s := c.stream(name, issuer)
+		all[issuer] = fmt.Sprintf("%q %q %q %q %q %q %q %q %q %v", s.Name, s.Transmitter, s.JWKS, s.Delivery, s.Path, s.Endpoint, s.Audience, s.Covers, s.Keys, s.Lag)
+	}
+	return all
+}
+
+// beginAnew is a gap of every issuer that has another covering feed since old, or one that claims something else: what
+// happened before it was listened to, it does not know of, and a proof of it would extend what was asked then.
+func (a *App) beginAnew(c, old *Config) {
+	before, to := old.proving(), counted{a.publisher, c.covering(), a.metrics.Gap}
+	for issuer, now := range c.proving() {
+		if before[issuer] != now {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			_ = to.Lapse(ctx, issuer, "the configuration names another covering feed, or lets it cover otherwise") // what the bus does not take now, it takes before any proof
+			cancel()
+		}
+	}
+}
+
 // disproves is the covering feed that claimed, by proven, to have brought everything of a time of which it brings e only
 // now; empty: none did. Clocks that differ and whole seconds do not count.
 func (c *Config) disproves(e *revocation.Event, proven watchword.Coverage) (feed string) {

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -377,4 +378,36 @@ doors:
 			}
 		}
 	})
+}
+
+// A covering feed that a reload brings proves nothing of before it was listened to.
+//
+// Covers: SIG-11
+func TestAnotherCoveringFeedBeginsAnew(t *testing.T) {
+	t.Parallel()
+	r := heard(t, newHome(t))
+	body, err := os.ReadFile(r.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(body)
+	since := func() time.Time {
+		r.ledger.Cover("main", time.Now())
+		return r.ledger.Coverage("main").Since
+	}
+	first := since()
+	put(t, r.path, change(t, text, "max_staleness: 1h", "max_staleness: 59m"))
+	r.err.await(t, reloaded)
+	if got := since(); !got.Equal(first) {
+		t.Error("a reload that changes nothing of the feed is a gap")
+	}
+	for _, to := range [][2]string{{"keys: [sub, sid]", "keys: [sub]"}, {"ssf-main", "another"}, {"path: /ssf", "path: /other"}} {
+		at := time.Now()
+		text = strings.ReplaceAll(text, to[0], to[1])
+		put(t, r.path, text)
+		r.err.await(t, reloaded)
+		if got := since(); got.Before(at) {
+			t.Errorf("%s: what was asked before is extended by a feed that was not listened to", to[1])
+		}
+	}
 }
