@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +61,35 @@ func TestAPictureIsXMLWhateverItSays(t *testing.T) {
 	}
 	if !strings.Contains(page.String(), "BROKE") {
 		t.Error("a broken promise is not shown")
+	}
+}
+
+// One column that stands out leaves the others their height, and what is said late stays in the picture.
+func TestAPictureShowsWhatMatters(t *testing.T) {
+	t.Parallel()
+	for want, columns := range map[int][]int{
+		1: nil, 100: {3, 100}, 10: append(slices.Repeat([]int{10}, 60), 100), 15: append(slices.Repeat([]int{10}, 60), 15), 7: append(make([]int, 60), 7),
+	} {
+		if got := scale(columns); got != want {
+			t.Errorf("%v: scaled to %d, want %d", columns, got, want)
+		}
+	}
+	if got := peaks([]int{9, 3, 5, 7, 1, 8}, 4); !slices.Equal(got, []peak{{0, 1, 9}, {2, 4, 7}, {5, 6, 8}}) {
+		t.Errorf("%v", got)
+	}
+	line := newTimeline()
+	line.column(line.began.Add(time.Minute))
+	line.marks = []mark{{time.Second, "early"}, {59 * time.Second, "late"}}
+	svg := line.svg("x")
+	for _, want := range []string{`text-anchor="start">1.0s early`, `text-anchor="end">59.0s late`, ">10s</text>", ">1m0s</text>"} {
+		if !strings.Contains(svg, want) {
+			t.Errorf("lacks %s:\n%s", want, svg)
+		}
+	}
+	for length, want := range map[int]time.Duration{0: 100 * time.Millisecond, 12: 100 * time.Millisecond, 150: 2 * time.Second, 36_000: 5 * time.Minute, 360_000: 50 * time.Minute} {
+		if got := (&timeline{buckets: make([]column, length)}).tick(); got != want {
+			t.Errorf("%d columns: a mark every %v, want %v", length, got, want)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -79,52 +80,111 @@ const (
 	left, top     = 50, 40
 )
 
-// svg draws decisions above and calls of the authorization server below, over time.
+// svg draws decisions above and calls of the authorization server below, over time. What stands out by far, as getting
+// everything ready does, is cut off, and says how high it was: it would flatten all the rest.
 func (t *timeline) svg(title string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	most, mostCalls := 1, 1
+	var decisions, asked []int
 	for _, c := range t.buckets {
 		n := 0
 		for _, k := range c.counts {
 			n += k
 		}
-		most, mostCalls = max(most, n), max(mostCalls, c.calls)
+		decisions, asked = append(decisions, n), append(asked, c.calls)
 	}
+	most, mostCalls := scale(decisions), scale(asked)
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="11" role="img" aria-label="%s">`, left+width+20, top+2*height/2+height/2+90, html.EscapeString(title))
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="11" role="img" aria-label="%s">`, left+width+20, top+2*height/2+height/2+104, html.EscapeString(title))
 	fmt.Fprintf(&b, `<text x="%d" y="18" font-size="14">%s</text>`, left, html.EscapeString(title))
 	each := float64(width) / float64(max(1, len(t.buckets)))
 	calls := top + height + 20
+	bottom := calls + height/2
 	for i, c := range t.buckets {
-		y := float64(top + height)
+		x, y := float64(left)+each*float64(i), float64(top+height)
 		for o, n := range c.counts {
-			if n == 0 {
-				continue
+			if h := min(float64(height)*float64(n)/float64(most), y-top); h > 0 {
+				y -= h
+				fmt.Fprintf(&b, `<rect x="%.1f" y="%.1f" width="%.2f" height="%.1f" fill="%s"/>`, x, y, each, h, outcomeColors[o])
 			}
-			h := float64(height) * float64(n) / float64(most)
-			y -= h
-			fmt.Fprintf(&b, `<rect x="%.1f" y="%.1f" width="%.2f" height="%.1f" fill="%s"/>`, left+each*float64(i), y, each, h, outcomeColors[o])
 		}
-		if c.calls > 0 {
-			h := float64(height/2) * float64(c.calls) / float64(mostCalls)
-			fmt.Fprintf(&b, `<rect x="%.1f" y="%.1f" width="%.2f" height="%.1f" fill="#555"/>`, left+each*float64(i), float64(calls+height/2)-h, each, h)
+		if h := float64(height/2) * float64(min(c.calls, mostCalls)) / float64(mostCalls); h > 0 {
+			fmt.Fprintf(&b, `<rect x="%.1f" y="%.1f" width="%.2f" height="%.1f" fill="#555"/>`, x, float64(bottom)-h, each, h)
 		}
 	}
 	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%d</text><text x="%d" y="%d">decisions in %v</text>`, left-4, top+10, most, left, top-4, bucket)
 	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%d</text><text x="%d" y="%d">calls of the authorization server in %v</text>`, left-4, calls+10, mostCalls, left, calls-4, bucket)
+	for y, cut := range map[int][]peak{top + 10: peaks(decisions, most), calls + 10: peaks(asked, mostCalls)} {
+		for _, p := range cut {
+			x, anchor := beside(float64(left)+each*float64(p.from), float64(left)+each*float64(p.to), 2)
+			fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="%s">%d↑</text>`, x, y, anchor, p.high)
+		}
+	}
+	at := func(d time.Duration) float64 { return float64(left) + each*float64(d)/float64(bucket) }
+	for d := time.Duration(0); at(d) <= left+width; d += t.tick() {
+		fmt.Fprintf(&b, `<line x1="%.1f" x2="%.1f" y1="%d" y2="%d" stroke="#000"/><text x="%.1f" y="%d" text-anchor="middle" fill="#555">%v</text>`, at(d), at(d), bottom, bottom+4, at(d), bottom+15, d)
+	}
 	for i, m := range t.marks {
-		x := float64(left) + each*float64(m.at)/float64(bucket)
-		fmt.Fprintf(&b, `<line x1="%.1f" x2="%.1f" y1="%d" y2="%d" stroke="#000" stroke-dasharray="3 3"/>`, x, x, top, calls+height/2)
-		fmt.Fprintf(&b, `<text x="%.1f" y="%d">%s</text>`, x+3, calls+height/2+14+12*(i%2), html.EscapeString(fmt.Sprintf("%.1fs %s", m.at.Seconds(), m.text)))
+		x, anchor := beside(at(m.at), at(m.at), 3)
+		fmt.Fprintf(&b, `<line x1="%.1f" x2="%.1f" y1="%d" y2="%d" stroke="#000" stroke-dasharray="3 3"/>`, at(m.at), at(m.at), top, bottom)
+		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="%s">%s</text>`, x, bottom+29+12*(i%2), anchor, html.EscapeString(fmt.Sprintf("%.1fs %s", m.at.Seconds(), m.text)))
 	}
 	x := left
 	for o, name := range outcomeNames {
-		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="10" height="10" fill="%s"/><text x="%d" y="%d">%s</text>`, x, calls+height/2+38, outcomeColors[o], x+13, calls+height/2+47, html.EscapeString(name))
+		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="10" height="10" fill="%s"/><text x="%d" y="%d">%s</text>`, x, bottom+52, outcomeColors[o], x+13, bottom+61, html.EscapeString(name))
 		x += 20 + 7*len(name)
 	}
 	b.WriteString("</svg>")
 	return b.String()
+}
+
+// scale is up to where columns are shown whole: the highest, unless it is more than half as high again as all but one
+// in fifty.
+func scale(columns []int) int {
+	if len(columns) == 0 {
+		return 1
+	}
+	sorted := slices.Sorted(slices.Values(columns))
+	highest, usual := sorted[len(sorted)-1], sorted[(len(sorted)-1)*98/100]
+	if len(sorted) >= 20 && usual > 0 && highest > usual+usual/2 {
+		highest = usual
+	}
+	return max(1, highest)
+}
+
+// peak is a row of columns that are cut off: from one to before another, and how high the highest is.
+type peak struct{ from, to, high int }
+
+func peaks(columns []int, most int) (all []peak) {
+	for i, n := range columns {
+		switch last := len(all) - 1; {
+		case n <= most:
+		case last >= 0 && all[last].to == i:
+			all[last].to, all[last].high = i+1, max(all[last].high, n)
+		default:
+			all = append(all, peak{i, i + 1, n})
+		}
+	}
+	return all
+}
+
+// beside is where a text about what lies from one x to another begins or ends, so that none leaves the picture.
+func beside(from, to, gap float64) (x float64, anchor string) {
+	if to > left+width/2 {
+		return from - gap, "end"
+	}
+	return to + gap, "start"
+}
+
+// tick is how far the marks of the time axis are apart: a dozen of them at most.
+func (t *timeline) tick() time.Duration {
+	length := time.Duration(len(t.buckets)) * bucket
+	for _, d := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute} {
+		if length/d <= 12 {
+			return d
+		}
+	}
+	return max(5*time.Minute, (length / 12).Truncate(time.Minute))
 }
 
 // WriteHTML writes a page with the verdicts and a picture of every drill. It is one file and loads nothing.
