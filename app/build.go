@@ -248,7 +248,12 @@ func (a *App) decideBy(p *parts) error {
 	router := issuer.Router{}
 	for _, one := range p.clients {
 		if err == nil {
-			router[one.section.Name], err = one.section.chain(below, one.keys)
+			var source watchword.Source
+			source, err = one.section.chain(below, one.keys)
+			if p.config.hearsOf() {
+				source = one.section.lives(source, a.outlived(one.section, p.logger))
+			}
+			router[one.section.Name] = source
 		}
 	}
 	if err == nil {

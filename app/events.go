@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -125,6 +126,18 @@ func (a *App) beginAnew(c, old *Config) {
 			_ = to.Lapse(ctx, issuer, "the configuration names another covering feed, or lets it cover otherwise") // what the bus does not take now, it takes before any proof
 			cancel()
 		}
+	}
+}
+
+// outlived says once, and counts each time, that a token of is lives longer than its denials.
+func (a *App) outlived(is *Issuer, logger *slog.Logger) func(life time.Duration) {
+	var once sync.Once
+	return func(life time.Duration) {
+		a.metrics.Outlives(is.Name)
+		once.Do(func() {
+			logger.Warn("a token lives longer than max_token_life: what is denied of it is forgotten while it lives", "issuer", is.Name, "lives", life.Round(time.Second),
+				"max_token_life", is.MaxTokenLife, "fix", "raise max_token_life of the issuer to the longest that it gives")
+		})
 	}
 }
 

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -31,6 +32,25 @@ func (is *Issuer) protect(asks watchword.Source, held func() time.Duration, know
 	}
 	p.storm, err = issuer.NewStorm(p.guard, is.stormy(knows, logger))
 	return p.storm, p, err
+}
+
+// lives tells found of every active answer about a token that lives longer than what is denied of it is held.
+func (is *Issuer) lives(asks watchword.Source, found func(life time.Duration)) watchword.Source {
+	most := is.MaxTokenLife + is.Skew + time.Second // sigma, as the ledger reckons
+	return watchword.SourceFunc(func(ctx context.Context, q watchword.Query) (*watchword.Answer, error) {
+		a, err := asks.Introspect(ctx, q)
+		if err == nil && a != nil && a.Active() && !a.Refresh() {
+			now := time.Now()
+			left, ends := a.Remaining(now)
+			if began, known := a.IssuedAt(); known {
+				left += max(0, watchword.Age(now, began))
+			}
+			if ends && left > most {
+				found(left)
+			}
+		}
+		return a, err
+	})
 }
 
 func (is *Issuer) guarded() guard.Config {

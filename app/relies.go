@@ -67,6 +67,11 @@ func (c *Config) Assumptions() (all []Assumption) {
 			add("A8", "issuer %s: its introspection tells the truth", is.Name)
 		}
 	}
+	if c.hearsOf() {
+		for i := range c.Issuers {
+			add("A9", "issuer %s: no token lives longer than max_token_life (%v), after which what was denied is forgotten", c.Issuers[i].Name, c.Issuers[i].MaxTokenLife)
+		}
+	}
 	return all
 }
 

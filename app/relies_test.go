@@ -49,6 +49,8 @@ A6: forward_auth: the gateways in trusted_proxies overwrite the forwarded header
 A7: issuer main: what caches between it and us says so in Age
 A8: issuer main: its introspection tells the truth
 A8: issuer keys: only it has the keys of its key set, and their signatures tell the truth
+A9: issuer main: no token lives longer than max_token_life (24h0m0s), after which what was denied is forgotten
+A9: issuer keys: no token lives longer than max_token_life (24h0m0s), after which what was denied is forgotten
 `
 	if got := told(relying()); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
@@ -62,7 +64,7 @@ A8: issuer keys: only it has the keys of its key set, and their signatures tell 
 		{[]string{", client], keys: [sub]", "]"}, "A8: issuer main", "A1:|A4:"}, // it extends nothing
 		{[]string{", l2: {redis: {address: \"127.0.0.1:6379\"}}", ""}, "a shared bus", "store"},
 		{[]string{"bus: {nats: {url: \"nats://127.0.0.1:4222\"}}, ", ""}, "a shared store", "A5:"},
-		{[]string{"canary:", "#"}, "no canary of it would show a lie", "A9"},
+		{[]string{"canary:", "#"}, "no canary of it would show a lie", "A10"},
 		{[]string{`"127.0.0.1:1", trusted_proxies: [127.0.0.1/32]`, `"unix:/run/w.sock"`}, "A6: forward_auth: whoever may connect", "trusted_proxies"},
 		{[]string{"  forward_auth: {listen: \"127.0.0.1:1\", trusted_proxies: [127.0.0.1/32]}", "  introspection: {listen: \"127.0.0.1:5\", callers: [{client_id: c, client_secret: {env: C}, issuers: [main]}]}", "policies:\n", "#\n", "  - {name: orders", "  # ", "  - {name: keys, issuers", "  # "}, "A7: issuer main", "A6:"},
 	} {

@@ -33,6 +33,7 @@ func used(t testing.TB) *Metrics {
 	m.CanaryBroken("main")("late")
 	m.Remembers("main")
 	m.Forgot("main", 7)
+	m.Outlives("main")
 	m.CanaryLooked("main")("alive")
 	m.CanaryRefused("main", "token")(time.Second, true)
 	m.Lag("bus", time.Millisecond)

@@ -19,6 +19,7 @@ type revocations struct {
 	lag     *prometheus.GaugeVec
 	bus     *prometheus.CounterVec
 	forgot  *prometheus.CounterVec
+	outlive *prometheus.CounterVec
 	age     *prometheus.Desc
 	proven  func() map[string]time.Time
 }
@@ -45,10 +46,12 @@ func newRevocations(registry *prometheus.Registry, proven func() map[string]time
 			Help: "Messages read from the bus: applied, own, duplicate, stranger (nobody of this deployment wrote it), foreign (another ledger key or issuer), unreadable, refused."}, []string{"feed", "outcome"}),
 		forgot: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_ledger_forgotten_total",
 			Help: "Revocations forgotten before they were over, because revocation.max_bytes was full: answers from before them are asked for again."}, []string{"issuer"}),
+		outlive: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "watchword_token_life_exceeded_total",
+			Help: "Active answers about tokens that live longer than the issuer's max_token_life: what is denied of them is forgotten while they live."}, []string{"issuer"}),
 		age: prometheus.NewDesc("watchword_feed_through_age_seconds",
 			"How long ago it was until when a covering feed proves every revocation to be in force here. Absent: it proved nothing yet.", []string{"feed"}, nil),
 	}
-	registry.MustRegister(r.events, r.seconds, r.gaps, r.wrong, r.ahead, r.jumps, r.lag, r.bus, r.forgot)
+	registry.MustRegister(r.events, r.seconds, r.gaps, r.wrong, r.ahead, r.jumps, r.lag, r.bus, r.forgot, r.outlive)
 	if proven != nil {
 		registry.MustRegister(r)
 	}
@@ -127,8 +130,12 @@ func (m *Metrics) ClockJumped(time.Duration) { m.revocations.jumps.Inc() }
 func (m *Metrics) Remembers(issuers ...string) {
 	for _, issuer := range issuers {
 		m.revocations.forgot.WithLabelValues(label(issuer))
+		m.revocations.outlive.WithLabelValues(label(issuer))
 	}
 }
+
+// Outlives counts an active answer about a token that lives longer than its issuer's max_token_life.
+func (m *Metrics) Outlives(issuer string) { m.revocations.outlive.WithLabelValues(label(issuer)).Inc() }
 
 // Forgot counts n events of an issuer that the ledger forgot to make room: what a revocation.Config.OnForget calls.
 func (m *Metrics) Forgot(issuer string, n int) {
