@@ -11,8 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/watchword-dev/watchword/internal/lane"
 )
@@ -50,8 +52,10 @@ func TestDrainFinishesWhatIsInFlight(t *testing.T) {
 	t.Parallel()
 	as := newServer(t, "live-token")
 	as.hold = make(chan struct{})
+	answers := sync.OnceFunc(func() { close(as.hold) })
 	path, _ := site(t, as)
 	r := start(t, path)
+	t.Cleanup(answers)
 	answer := make(chan string, 1)
 	question := r.question("door", "live-token")
 	go func() {
@@ -77,9 +81,9 @@ func TestDrainFinishesWhatIsInFlight(t *testing.T) {
 	select {
 	case err := <-r.done:
 		t.Fatalf("Run returned %v before the answer", err)
-	default:
+	case <-time.After(300 * time.Millisecond): // it has nothing else to wait for
 	}
-	close(as.hold) // … and what was asked is answered
+	answers() // … and what was asked is answered
 	if got := <-answer; !strings.Contains(got, `200{"active":true`) {
 		t.Errorf("in flight: %s", got)
 	}
