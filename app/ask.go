@@ -128,7 +128,7 @@ func (c *Config) sources(ctx context.Context, logger *slog.Logger) (issuer.Route
 		if err != nil {
 			return nil, nil, err
 		}
-		source, err := c.Issuers[i].chain(one, keys)
+		source, err := c.Issuers[i].chain(one, keys, nil)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -249,7 +249,7 @@ func (a *App) decideBy(p *parts) error {
 	for _, one := range p.clients {
 		if err == nil {
 			var source watchword.Source
-			source, err = one.section.chain(below, one.keys)
+			source, err = one.section.chain(below, one.keys, a.ledger.Doubt)
 			if p.config.hearsOf() {
 				source = one.section.lives(source, a.outlived(one.section, p.logger))
 			}

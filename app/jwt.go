@@ -66,15 +66,16 @@ func (is *Issuer) keys(asks *issuer.Client, observe func(outcome string, keys in
 
 // chain is the order in which one issuer's Sources stand, cheap to dear: local JWT, then whoever asks. A signature is
 // looked at before any store that is shared, and before anything that protects the server: every host can verify it
-// again, and it says nothing of the server.
-func (is *Issuer) chain(asks watchword.Source, keys *jose.Keys) (watchword.Source, error) {
+// again, and it says nothing of the server. doubt is told what the server calls inactive though it is well signed; nil:
+// nobody is.
+func (is *Issuer) chain(asks watchword.Source, keys *jose.Keys, doubt func(watchword.Query, *watchword.Answer)) (watchword.Source, error) {
 	if is.JWT.Mode == "off" {
 		return asks, nil
 	}
 	if keys == nil {
 		return nil, errors.New("jwt: nothing says where the keys are")
 	}
-	c := jose.SourceConfig{Name: is.Name, ID: is.ID, Keys: keys, Algorithms: is.JWT.Algorithms, Skew: is.Skew, Leeway: is.Leeway}
+	c := jose.SourceConfig{Name: is.Name, ID: is.ID, Keys: keys, Algorithms: is.JWT.Algorithms, Skew: is.Skew, Leeway: is.Leeway, Inactive: doubt}
 	if is.introspects() {
 		c.Next = asks
 	}

@@ -148,6 +148,34 @@ func TestServerThatDoesNotIntrospectJWTs(t *testing.T) {
 	}
 }
 
+// A server that called a token inactive is not overruled by its signature once it is down: also not where the signature
+// is young, and nobody saw the token active. One that nobody asked about yet is vouched for.
+//
+// Covers: JWT-10 INT-22
+func TestJWT10InactiveOutweighsASignatureInAnOutage(t *testing.T) {
+	t.Parallel()
+	for mode, ago := range map[string]time.Duration{"introspect_first": 0, "local_first": 30 * time.Minute} {
+		s := newSigner(t)
+		r := start(t, s.file(t, "jwt: {mode: "+mode+"}", "{max_staleness: 10m, stale_if_error: 10h}"))
+		decide := func(when, token string, want watchword.Reason) {
+			t.Helper()
+			if d := r.Verifier().Verify(t.Context(), watchword.Request{Token: watchword.Token(token)}); d.Reason != want {
+				t.Errorf("%s, %s: %v (%v), want %v", mode, when, d.Reason, d.Err, want)
+			}
+		}
+		gone, other := s.token("at+jwt", ago, ""), s.token("at+jwt", ago, `,"nonce":1`)
+		until(t, func() bool { _, known := r.now.Load().clients[0].keys.Age(time.Now()); return known })
+		decide("well", gone, watchword.Inactive)
+		down := func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) }
+		s.answer.Store(&down)
+		decide("down", gone, watchword.CannotKnow)
+		decide("down, never asked about", other, watchword.OK)
+		up := func(w http.ResponseWriter) { _, _ = io.WriteString(w, `{"active":true,"aud":"api"}`) }
+		s.answer.Store(&up)
+		decide("active after all", gone, watchword.OK)
+	}
+}
+
 // What serves counts what it fetched, and remembers what it verified.
 func TestServingVerifiesByItself(t *testing.T) {
 	t.Parallel()

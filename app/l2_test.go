@@ -193,7 +193,7 @@ func TestSignaturesHideNoStorm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := is.chain(protected, keys)
+	source, err := is.chain(protected, keys, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -177,7 +177,7 @@ func (c *Config) rehearse(r *reader) {
 		quiet := slog.New(slog.DiscardHandler)
 		one, keys, err := c.Issuers[i].connect(c.Issuers[i].config(quiet), nil, quiet)
 		if err == nil {
-			_, err = c.Issuers[i].chain(one, keys)
+			_, err = c.Issuers[i].chain(one, keys, nil)
 		}
 		if err == nil {
 			_, _, err = c.Issuers[i].protect(one, one.Held, storm{}, quiet)

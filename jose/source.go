@@ -32,6 +32,11 @@ type SourceConfig struct {
 	Algorithms []string      // case-sensitive; nil: DefaultAlgorithms
 	Skew       time.Duration // how far the issuer's clock may differ from ours: evidence is older by it
 	Leeway     time.Duration // for exp and nbf
+
+	// Inactive is told of every inactive answer of Next about a token whose signature is good and that is not over, before anybody sees it, so
+	// that the signature can be doubted: while the server cannot be asked, later, it would still be young. It must not
+	// block. Nil: nobody is.
+	Inactive func(watchword.Query, *watchword.Answer)
 }
 
 // Source reads JWT access tokens (RFC 9068) and answers for those whose signature is evidence enough. It can only say
@@ -83,12 +88,21 @@ func (s *Source) Introspect(ctx context.Context, q watchword.Query) (*watchword.
 		}
 	}
 	answer, err := s.config.Next.Introspect(ctx, q)
-	if cannotKnow(err) {
+	switch {
+	case cannotKnow(err):
 		if a := s.vouch(&q, watchword.Stale); a != nil {
 			return a, nil
 		}
+	case err == nil && answer != nil && !answer.Active() && s.config.Inactive != nil && s.signed(&q):
+		s.config.Inactive(q, answer)
 	}
 	return answer, err
+}
+
+// signed reports a token that the issuer signed and that is not over: no stranger, and there is something to doubt.
+func (s *Source) signed(q *watchword.Query) bool {
+	t, err := s.read(hurried, q.Token)
+	return err == nil && watchword.Judge(new(watchword.Policy), t.answer, q.At) != watchword.Expired && t.verify(t.keys) == nil
 }
 
 // cannotKnow tells a server that could not say from one that was not asked, and from one that said inactive.

@@ -158,6 +158,35 @@ func TestJWT10OnlyFreshSignaturesAnswer(t *testing.T) {
 	}
 }
 
+// Covers: JWT-10
+func TestJWT10InactiveAnswersAboutSignedTokensAreTold(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for what, x := range map[string]struct {
+		q    watchword.Query
+		no   bool
+		told int
+	}{
+		"signed": {query(token("p256", "ES256", nil), half), true, 1}, "signed, too old": {query(token("p256", "ES256", nil, "iat", now.Unix()-300), half), true, 1},
+		"over":   {query(token("p256", "ES256", nil, "exp", now.Unix()-1), half), true, 0},
+		"forged": {query(token("p256", "ES256", map[string]any{"kid": "rsa"}), half), true, 0}, "opaque": {query("opaque", half), true, 0},
+		"active": {query(token("p256", "ES256", nil), half), false, 0},
+	} {
+		told := 0
+		s := newSource(t, &asked{no: x.no}, func(c *SourceConfig) {
+			c.Mode = IntrospectFirst
+			c.Inactive = func(q watchword.Query, a *watchword.Answer) {
+				if told++; q.Token != x.q.Token || a.Active() {
+					t.Errorf("%s: told of something else", what)
+				}
+			}
+		})
+		if _, err := s.Introspect(t.Context(), x.q); err != nil || told != x.told {
+			t.Errorf("%s: told %d times, %v", what, told, err)
+		}
+	}
+}
+
 // Covers: INT-22
 func TestINT22EveryFirstSightReachesTheServer(t *testing.T) {
 	t.Parallel()
