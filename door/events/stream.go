@@ -126,9 +126,18 @@ type setError struct {
 	Text string `json:"description"`
 }
 
-// take applies one SET whose sender is authenticated. nil: it may be acknowledged; a *revocation.Refusal: it is bad for
-// ever; any other error: the sender should come again.
+// take applies one SET whose sender is authenticated, and what it proves. nil: it may be acknowledged; a
+// *revocation.Refusal: it is bad for ever; any other error: the sender should come again.
 func (s *stream) take(ctx context.Context, envelope string) error {
+	through, err := s.hear(ctx, envelope)
+	if err != nil || through.IsZero() {
+		return err
+	}
+	return s.prove(ctx, through)
+}
+
+// hear applies one SET as take does, and returns until when it proves that everything has arrived; zero: it proves nothing.
+func (s *stream) hear(ctx context.Context, envelope string) (through time.Time, err error) {
 	s.order.RLock()
 	reading, err := s.read(ctx, envelope)
 	if err == nil && !reading.Verifies {
@@ -137,12 +146,12 @@ func (s *stream) take(ctx context.Context, envelope string) error {
 	s.order.RUnlock()
 	if err != nil {
 		s.failed(ctx, err)
-		return err
+		return through, err
 	}
 	if reading.Verifies {
 		return s.verified(ctx, reading)
 	}
-	return nil
+	return through, nil
 }
 
 func (s *stream) read(ctx context.Context, envelope string) (*revocation.Reading, error) {
@@ -202,23 +211,28 @@ func (s *stream) lapseWithin(ctx context.Context, within time.Duration, why stri
 	return s.door.config.Publisher.Lapse(ctx, s.signals.Issuer, s.config.Name+": "+why)
 }
 
-// verified takes a verification event: the stream is alive, so what happened Lag before we asked for it, or before it
-// was made, has arrived. It waits for the deliveries that came before it.
-func (s *stream) verified(ctx context.Context, r *revocation.Reading) error {
-	through := r.At.Add(-s.signals.Skew) // nobody asked: the transmitter's own heartbeat, by its own clock
+// verified reads a verification event: the stream is alive, so what happened Lag before we asked for it, or before it was
+// made, has arrived.
+func (s *stream) verified(ctx context.Context, r *revocation.Reading) (through time.Time, err error) {
+	through = r.At.Add(-s.signals.Skew) // nobody asked: the transmitter's own heartbeat, by its own clock
 	if r.State != "" {
 		asked, ours := s.askedAt(r.State)
 		if !ours {
 			no := &revocation.Refusal{Code: revocation.InvalidState, Text: "state is none that was asked for"}
 			s.refused(ctx, no)
-			return no
+			return time.Time{}, no
 		}
 		through = asked
 	}
 	s.count("none", "ignored")
 	if !s.config.Covering {
-		return nil
+		return time.Time{}, nil
 	}
+	return through.Add(-s.config.Lag), nil
+}
+
+// prove forwards what was proven. It waits for the deliveries that came before it.
+func (s *stream) prove(ctx context.Context, through time.Time) error {
 	s.order.Lock()
 	defer s.order.Unlock()
 	s.mu.Lock()
@@ -234,7 +248,7 @@ func (s *stream) verified(ctx context.Context, r *revocation.Reading) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
-	err := s.door.config.Publisher.Prove(ctx, s.signals.Issuer, through.Add(-s.config.Lag))
+	err := s.door.config.Publisher.Prove(ctx, s.signals.Issuer, through)
 	if err != nil {
 		s.door.config.Logger.LogAttrs(ctx, slog.LevelWarn, "a proof of coverage could not be forwarded", slog.String("issuer", s.signals.Issuer), slog.String("error", err.Error()))
 	}

@@ -282,9 +282,11 @@ func (s *stream) keepVerifying(ctx context.Context, a *api) error {
 	return ctx.Err()
 }
 
-// keepPolling fetches SETs, acknowledges what is durable, and reports what is bad (RFC 8936 §2).
+// keepPolling fetches SETs, acknowledges what is durable, and reports what is bad (RFC 8936 §2). The SETs of one answer have
+// no order, and more may wait behind it, so what is proven counts when everything that there is has been applied.
 func (s *stream) keepPolling(ctx context.Context, a *api) error {
 	ack, bad := []string{}, map[string]setError{}
+	var proven time.Time
 	for failures := 0; ctx.Err() == nil; {
 		ask := map[string]any{"maxEvents": maxSets, "returnImmediately": false, "ack": ack, "setErrs": bad}
 		began := time.Now()
@@ -314,15 +316,21 @@ func (s *stream) keepPolling(ctx context.Context, a *api) error {
 		failures, ack, bad = 0, []string{}, map[string]setError{}
 		unfinished := false
 		for jti, envelope := range sets {
-			err := s.take(ctx, envelope)
+			through, err := s.hear(ctx, envelope)
 			switch refusal, is := errors.AsType[*revocation.Refusal](err); {
 			case err == nil:
-				ack = append(ack, jti)
+				if ack = append(ack, jti); through.After(proven) {
+					proven = through
+				}
 			case is:
 				bad[jti] = setError{string(refusal.Code), refusal.Text}
 			default:
 				unfinished = true // neither: it comes again
 			}
+		}
+		if !more && !unfinished && !proven.IsZero() {
+			_ = s.prove(ctx, proven) // it said why not; another one comes
+			proven = time.Time{}
 		}
 		switch {
 		case unfinished:

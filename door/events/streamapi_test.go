@@ -23,6 +23,7 @@ type transmitter struct {
 	mu      sync.Mutex
 	secret  string
 	stream  string            // its configuration; empty: there is none
+	page    int               // SETs in one answer to a poll; 0: all
 	hidden  bool              // GET does not show it once: somebody else is just making it
 	queue   map[string]string // SETs to be polled
 	refused []int             // statuses of the next verification requests
@@ -107,7 +108,13 @@ func (x *transmitter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			x.bad[jti] = e
 			delete(x.queue, jti)
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"sets": x.queue, "moreAvailable": false})
+		sets := map[string]string{}
+		for jti, one := range x.queue {
+			if x.page == 0 || len(sets) < x.page {
+				sets[jti] = one
+			}
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"sets": sets, "moreAvailable": len(sets) < len(x.queue)})
 		if len(x.queue) == 0 {
 			tell(x.idle, struct{}{})
 		}
@@ -253,6 +260,40 @@ func TestSIG08Poll(t *testing.T) {
 			x.with(func() { acked = slices.Contains(x.acked, "j4") })
 			return acked
 		})
+	})
+}
+
+// The SETs of one answer have no order, and more may wait behind it: what is proven comes after all of them.
+//
+// Covers: SIG-08 SIG-09
+func TestSIG08AProofOvertakesNothingThatIsPolled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		x, f := newTransmitter(t), new(fleet)
+		mine := func(text string) string { return strings.ReplaceAll(text, issuer, x.URL) }
+		x.page = 6
+		for n := range 8 {
+			x.queue[fmt.Sprint("v", n)] = mine(set(fmt.Sprint("v", n), verify, `{"format":"opaque","id":"s1"}`, ""))
+		}
+		for n := range 20 {
+			jti := fmt.Sprint("j", n)
+			x.queue[jti] = mine(set(jti, revoked, strings.Replace(ann, "ann", jti, 1), ""))
+		}
+		managed(t, x, f, "", one(secret))
+		within(t, "everything dealt with", x.idle)
+		told := strings.Split(f.told(), "\n")
+		events := 0
+		for i, line := range told {
+			if strings.HasPrefix(line, "main ssf deny") {
+				events++
+			}
+			if line == "proof main" && events < 20 {
+				t.Fatalf("a proof after %d events of 20: %q", events, told[:i+1])
+			}
+		}
+		if !slices.Contains(told, "proof main") || events != 20 {
+			t.Errorf("%d events: %q", events, told)
+		}
 	})
 }
 
