@@ -326,7 +326,7 @@ func TestClientAuthMethods(t *testing.T) {
 	t.Cleanup(as.Close)
 	asks := func(auth string) *http.Request {
 		t.Helper()
-		c, err := Parse(write(t, dir, "w.yaml", change(t, base, "https://as.example/introspect", as.URL+"/introspect\n    tls: {ca: server.crt}\n    issuer: https://as.example",
+		c, err := Parse(write(t, dir, "w.yaml", change(t, base, "https://as.example/introspect", as.URL+"/introspect\n    timeout: 30s\n    tls: {ca: server.crt}\n    issuer: https://as.example",
 			"{method: none}", auth, "{env: ORDERS_SECRET}", "{file: secret}")))
 		if err != nil {
 			t.Fatal(err)

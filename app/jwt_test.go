@@ -80,7 +80,7 @@ func (s *signer) config(t *testing.T, issuer, freshness string) *Config {
 
 func (s *signer) file(t *testing.T, issuer, freshness string) string {
 	t.Helper()
-	text := change(t, base, "    introspection_endpoint: https://as.example/introspect\n", "    issuer: "+s.URL+"\n    skew: 0\n    "+issuer+"\n",
+	text := change(t, base, "    introspection_endpoint: https://as.example/introspect\n", "    issuer: "+s.URL+"\n    timeout: 30s\n    skew: 0\n    "+issuer+"\n",
 		"{env: ORDERS_SECRET}", "{file: secret}", "127.0.0.1:8081", "127.0.0.1:0", "unix:/run/watchword/auth.sock", "unix:"+filepath.Join(t.TempDir(), "a.sock")) + "freshness: " + freshness + "\n"
 	if strings.Contains(issuer, "none") {
 		text = change(t, text, "    client_auth: {method: none}\n", "")
