@@ -234,6 +234,7 @@ issuers:
   - name: main
     introspection_endpoint: %s/introspect
     client_auth: {method: client_secret_basic, client_id: rs, client_secret: {file: as-secret}}
+    timeout: 20s
 freshness: {max_staleness: 1h}
 doors:
   introspection:

@@ -121,7 +121,7 @@ func fallsSilent(t *testing.T, bound time.Duration) bool {
 	as, asked, dir := questionedHome(t)
 	write(t, dir, "ssf", "ssf-secret-of-the-test")
 	r := start(t, write(t, dir, "watchword.yaml", fmt.Sprintf(`
-issuers: [{name: main, issuer: %[1]s, client_auth: {method: none}, covering: feed, skew: 0s, settle: 0s}]
+issuers: [{name: main, issuer: %[1]s, client_auth: {method: none}, timeout: 20s, covering: feed, skew: 0s, settle: 0s}]
 freshness: {max_staleness: %[2]s}
 revocation: {reask_per_second: %[3]d}
 cache: {refresh_ahead: {min_hits: 1000000}} # what is merely old is refreshed at a rate of its own
@@ -272,7 +272,7 @@ func TestARevalidationIsAskedAboutAtTheRate(t *testing.T) {
 	as, asked, dir := questionedHome(t)
 	write(t, dir, "ops", "ops-secret-of-the-test")
 	r := start(t, write(t, dir, "watchword.yaml", fmt.Sprintf(`
-issuers: [{name: main, issuer: %s, client_auth: {method: none}}]
+issuers: [{name: main, issuer: %s, client_auth: {method: none}, timeout: 20s}]
 freshness: {max_staleness: 1h}
 revocation: {reask_per_second: %d}
 doors: {introspection: {listen: "127.0.0.1:0", callers: [{client_id: orders, client_secret: {file: caller}}]}}
