@@ -232,10 +232,15 @@ func (c *Config) bounds() (all []watchword.Freshness) {
 	return all
 }
 
+// accepts reports whether tokens of issuer are accepted by p.
+func accepts(p *watchword.Policy, issuer string) bool {
+	return len(p.Issuers) == 0 || slices.Contains(p.Issuers, issuer)
+}
+
 // accepting are the policies, and those of callers, by which tokens of an issuer are accepted; empty: of any.
 func (c *Config) accepting(issuer string) (all []*watchword.Policy) {
 	add := func(p *watchword.Policy) {
-		if issuer == "" || len(p.Issuers) == 0 || slices.Contains(p.Issuers, issuer) {
+		if issuer == "" || accepts(p, issuer) {
 			all = append(all, p)
 		}
 	}

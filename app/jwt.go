@@ -134,7 +134,7 @@ func (c *Config) checkBound(r *reader, at place, p *watchword.Policy, bound time
 	feeds := c.covering()
 	for i := range c.Issuers {
 		is := &c.Issuers[i]
-		if len(p.Issuers) > 0 && !slices.Contains(p.Issuers, is.Name) {
+		if !accepts(p, is.Name) {
 			continue
 		}
 		switch until := bound == watchword.UntilExpiry; {

@@ -77,7 +77,7 @@ func checkGuard(r *reader, path string, is *Issuer) {
 // checkRecheck finds rechecks of which there is none: where every decision asks, and where nobody can be asked.
 func (c *Config) checkRecheck(r *reader, path string, p *watchword.Policy) {
 	asked := func(is Issuer) bool {
-		return is.introspects() && (len(p.Issuers) == 0 || slices.Contains(p.Issuers, is.Name))
+		return is.introspects() && accepts(p, is.Name)
 	}
 	switch {
 	case p.Freshness.MaxStaleness == 0 && !r.bad(path+".freshness.max_staleness"):

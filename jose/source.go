@@ -33,9 +33,9 @@ type SourceConfig struct {
 	Skew       time.Duration // how far the issuer's clock may differ from ours: evidence is older by it
 	Leeway     time.Duration // for exp and nbf
 
-	// Inactive is told of every inactive answer of Next about a token whose signature is good and that is not over, before anybody sees it, so
-	// that the signature can be doubted: while the server cannot be asked, later, it would still be young. It must not
-	// block. Nil: nobody is.
+	// Inactive is told of every inactive answer of Next about a token whose signature is good and that is not over, before
+	// anybody sees it, so that the signature can be doubted: while the server cannot be asked, later, it would still be
+	// young. It must not block. Nil: nobody is.
 	Inactive func(watchword.Query, *watchword.Answer)
 }
 

@@ -16,9 +16,10 @@ type request struct {
 	url    url.URL
 }
 
-// parse reads a head, which ends with its empty line, into r, which holds no other. It reports false for whatever is not plain, and has then
-// changed r as it liked. Plain is: a common method, a target that begins with a slash, HTTP/1.1, and at most 64 fields of
-// visible ASCII without odd spaces; one Host; no Content-Length or one; and nothing that changes how the connection or the body is read but `Connection: close`.
+// parse reads a head, which ends with its empty line, into r, which holds no other. It reports false for whatever is not
+// plain, and has then changed r as it liked. Plain is: a common method, a target that begins with a slash, HTTP/1.1, and
+// at most 64 fields of visible ASCII without odd spaces; one Host; no Content-Length or one; and nothing that changes how
+// the connection or the body is read but `Connection: close`.
 func (r *request) parse(head string) bool {
 	line, rest, _ := strings.Cut(head, "\r\n")
 	method, line, _ := strings.Cut(line, " ")

@@ -98,9 +98,9 @@ type Stats struct {
 
 // Guard is a Source over that of one authorization server. Make it with Over. Safe for concurrent use.
 //
-// A question meets, in this order: the time that it has; a look at Held and the breaker, so that nobody waits in vain; its turn
-// under the rate and the limit of questions in the air; the breaker; the server. A failure goes back to the look, if
-// retries, their budget and the time allow. What is refused here is an *Error{Unavailable} with RetryAfter.
+// A question meets, in this order: the time that it has; a look at Held and the breaker, so that nobody waits in vain;
+// its turn under the rate and the limit of questions in the air; Held again, the breaker; the server. A failure goes back
+// to the look, if retries, their budget and the time allow. What is refused here is an *Error{Unavailable} with RetryAfter.
 type Guard struct {
 	next       watchword.Source
 	config     Config
